@@ -1,0 +1,200 @@
+"""``queuectl dlq``: the jobs whose retries are exhausted."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from queuectl.cli import completion, jobs, objects, options, render
+from queuectl.cli.store import open_store
+from queuectl.db import engine
+from queuectl.domain import job as domain
+from queuectl.errors import Conflict, InvalidInput, QueuectlError
+from queuectl.service import dead_letters, logs, workers
+from queuectl.service import jobs as service
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+
+DeadIds = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="ID...",
+        help="Dead jobs, by id or by any unique beginning of it.",
+        autocompletion=completion.complete_dead,
+        show_default=False,
+    ),
+]
+All = Annotated[bool, typer.Option("--all", help="All dead jobs, or those of --queue.")]
+
+
+@app.callback()
+def dlq() -> None:
+    """See, retry and purge the jobs whose retries are exhausted."""
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    queue: options.Queue = None,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=0, help="At most so many; 0: all.")
+    ] = 0,
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """List dead jobs, those that died last first."""
+    letters = dead_letters.list_dead(open_store(ctx), queue=queue, limit=limit or None)
+    if json:
+        render.json_array(
+            {
+                **objects.job_object(letter.job),
+                "dead_reason": letter.reason,
+                "died_at": letter.died_at,
+            }
+            for letter in letters
+        )
+    elif quiet:
+        render.out_lines(letter.job.id for letter in letters)
+    elif letters:
+        _show(letters)
+    else:
+        render.note("no dead jobs")
+
+
+def _show(letters: list[dead_letters.DeadLetter]) -> None:
+    columns = [
+        render.Column("ID"),
+        render.Column("QUEUE"),
+        render.Column("DIED"),
+        render.Column("REASON"),
+        render.Column("LAST ERROR"),
+        render.Column("COMMAND", fills=True),
+    ]
+    rows: list[list[render.Cell]] = [
+        [
+            letter.job.id,
+            letter.job.queue,
+            letter.died_at,
+            letter.reason,
+            letter.last_error,
+            letter.job.command,
+        ]
+        for letter in letters
+    ]
+    render.table(columns, rows)
+
+
+@app.command("show")
+def show(
+    ctx: typer.Context,
+    id: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="A dead job's id, or any unique beginning of it.",
+            autocompletion=completion.complete_dead,
+            show_default=False,
+        ),
+    ],
+    json: options.Json = False,
+) -> None:
+    """Show a dead job, why it died, and each of its attempts."""
+    store = open_store(ctx)
+    history = service.history(store, id)
+    if history.job.state is not domain.State.DEAD:
+        raise Conflict(
+            f"job {history.job.id!r} is {history.job.state}, not dead",
+            hint=f"see it with: queuectl show {history.job.id}",
+        )
+    jobs.show_history(store.location, history, as_json=json)
+
+
+@app.command("retry")
+def retry(
+    ctx: typer.Context,
+    ids: DeadIds = None,
+    all: All = False,
+    queue: options.Queue = None,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+) -> None:
+    """Give dead jobs all their retries back and queue them again; their history is kept."""
+    chosen = _choose(ids, queue, all=all)
+    store = open_store(ctx)
+    if chosen is None:
+        touched = dead_letters.requeue_all(store, queue=queue, dry_run=dry_run)
+    else:
+        touched = dead_letters.requeue(store, chosen, dry_run=dry_run)
+    if not dry_run:
+        touched = service.find_by_ids(store, [job.id for job in touched])
+    _tell(touched, "would be queued again" if dry_run else "queued again", as_json=json)
+    if touched and not dry_run and not workers.count_alive(store):
+        render.note("no worker is running; start one with: queuectl worker start")
+
+
+@app.command("purge")
+def purge(
+    ctx: typer.Context,
+    ids: DeadIds = None,
+    all: All = False,
+    queue: options.Queue = None,
+    dry_run: options.DryRun = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Delete dead jobs, with their history and output, for good."""
+    chosen = _choose(ids, queue, all=all)
+    store = open_store(ctx)
+    touched = _find(store, chosen, queue)
+    if not dry_run and touched:
+        if not yes:
+            _confirm(len(touched))
+        touched = _delete(store, chosen, queue)
+    _tell(touched, "would be deleted" if dry_run else "deleted", as_json=json)
+
+
+def _choose(ids: list[str] | None, queue: str | None, *, all: bool) -> list[str] | None:
+    """Return the ids that were named; None: all of them."""
+    if bool(ids) == all:
+        message = "give either ids or --all, not both" if all else "no dead jobs were named"
+        raise InvalidInput(message, hint="name them by id, or write --all (see: queuectl dlq list)")
+    if ids and queue:
+        raise InvalidInput("--queue goes with --all, not with ids", hint="leave one of them out")
+    return ids or None
+
+
+def _find(store: engine.Store, ids: list[str] | None, queue: str | None) -> list[domain.Job]:
+    if ids is None:
+        return dead_letters.purge_all(store, queue=queue, dry_run=True)
+    return dead_letters.purge(store, ids, dry_run=True)
+
+
+def _delete(store: engine.Store, ids: list[str] | None, queue: str | None) -> list[domain.Job]:
+    if ids is None:
+        gone = dead_letters.purge_all(store, queue=queue)
+    else:
+        gone = dead_letters.purge(store, ids)
+    for job in gone:
+        logs.remove(store.location, job.seq, job.runs)
+    return gone
+
+
+def _confirm(number: int) -> None:
+    if not render.is_terminal(sys.stdin):
+        return
+    if not render.confirm(f"delete {_count(number)} with their history and output?"):
+        raise QueuectlError("nothing was deleted", hint="--yes skips the question")
+
+
+def _tell(touched: list[domain.Job], done: str, *, as_json: bool) -> None:
+    if as_json:
+        render.json_array(objects.job_object(job) for job in touched)
+    else:
+        render.out_lines(job.id for job in touched)
+    render.note(f"{_count(len(touched))} {done}")
+
+
+def _count(number: int) -> str:
+    return f"{number} job" if number == 1 else f"{number} jobs"

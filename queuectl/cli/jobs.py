@@ -1,0 +1,232 @@
+"""``queuectl list`` and ``queuectl show``."""
+
+from __future__ import annotations
+
+import signal
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from queuectl.cli import completion, objects, options, render
+from queuectl.cli.store import open_store
+from queuectl.domain import durations
+from queuectl.domain import job as domain
+from queuectl.domain.text import escape_line
+from queuectl.service import jobs, logs
+from queuectl.settings import StoreLocation
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+class Order(StrEnum):
+    """Which jobs come first."""
+
+    newest = "newest"
+    next = "next"
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--state",
+            "-s",
+            metavar="STATE",
+            help="Only jobs in this state; repeatable.",
+            autocompletion=completion.complete_state,
+        ),
+    ] = None,
+    queue: options.Queue = None,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=0, help="At most so many; 0: all.")
+    ] = 20,
+    order: Annotated[
+        Order, typer.Option("--order", help="next: those that wait, in the order they will run.")
+    ] = Order.newest,
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """List jobs, the newest first."""
+    found = jobs.list_jobs(
+        open_store(ctx),
+        states=[jobs.parse_state(text) for text in state or ()],
+        queue=queue,
+        limit=limit or None,
+        next_first=order is Order.next,
+    )
+    if json:
+        render.json_array(objects.job_object(job) for job in found)
+    elif quiet:
+        render.out_lines(job.id for job in found)
+    elif found:
+        _show_list(found)
+    else:
+        render.note("no such jobs" if state or queue else "no jobs")
+
+
+def _show_list(found: list[domain.Job]) -> None:
+    columns = [
+        render.Column("ID"),
+        render.Column("STATE"),
+        render.Column("QUEUE"),
+        render.Column("TRIES"),
+        render.Column("CREATED"),
+        render.Column("DUE"),
+        render.Column("COMMAND", fills=True),
+    ]
+    render.table(columns, [_list_row(job) for job in found])
+
+
+def _list_row(job: domain.Job) -> list[render.Cell]:
+    due = job.run_at if job.state in ("scheduled", "failed") else None
+    return [
+        job.id,
+        job.state,
+        job.queue,
+        f"{job.attempts}/{job.max_retries + 1}",
+        job.created_at,
+        due,
+        job.command,
+    ]
+
+
+@app.command("show")
+def show(ctx: typer.Context, id: options.JobId, json: options.Json = False) -> None:
+    """Show a job and each of its attempts."""
+    store = open_store(ctx)
+    show_history(store.location, jobs.history(store, id), as_json=json)
+
+
+def show_history(location: StoreLocation, history: jobs.JobHistory, *, as_json: bool) -> None:
+    """Print all that is known of a job."""
+    if as_json:
+        render.json_value(history_object(location, history))
+        return
+    job = history.job
+    facts = [
+        ("job", job.id),
+        ("state", f"{render.state(job.state)}{_progress(job)}"),
+        ("command", escape_line(job.command)),
+        ("queue", job.queue + (f", priority {job.priority}" if job.priority else "")),
+        ("folder", escape_line(job.cwd or "-")),
+        ("variables", ", ".join(escape_line(name) for name in sorted(job.env or ()))),
+        ("timeout", _duration(job.timeout_seconds)),
+        ("created", _at(job.created_at)),
+        ("due", _at(job.run_at) if job.state in ("scheduled", "failed", "pending") else ""),
+        ("claimed", f"{_at(job.claimed_at)} by {job.worker_id}" if job.claimed_at else ""),
+        ("finished", _at(job.finished_at)),
+        ("died", f"{_at(history.died_at)}: {history.dead_reason}" if history.died_at else ""),
+        ("crashes", str(job.crashes or "")),
+        ("last error", escape_line(job.last_error or "")),
+        ("output", escape_line(str(_log_path(location, job) or ""))),
+    ]
+    for name, text in facts:
+        if text:
+            render.out(f"{name:<11} {text}")
+    if history.attempts:
+        render.out()
+        _show_attempts(history.attempts)
+
+
+def _progress(job: domain.Job) -> str:
+    """Return which attempt it is at, and when the next one is due."""
+    total = job.max_retries + 1
+    if job.state == "processing":
+        return f", attempt {job.attempts + 1} of {total}"
+    if job.state == "failed":
+        seconds = max((job.run_at - datetime.now(UTC)).total_seconds(), 0)
+        next_one = (
+            "due now" if seconds < 1 else f"next in {durations.format_duration(round(seconds))}"
+        )
+        return f", attempt {job.attempts} of {total}, {next_one}"
+    if job.state == "scheduled":
+        return f", first attempt {render.relative(job.run_at)}"
+    return f", after {job.attempts} of {total} attempts" if job.state == "dead" else ""
+
+
+def _show_attempts(attempts: list[domain.Attempt]) -> None:
+    columns = [
+        render.Column("ATTEMPT", right=True),
+        render.Column("OUTCOME"),
+        render.Column("EXIT"),
+        render.Column("STARTED"),
+        render.Column("TOOK", right=True),
+        render.Column("CPU", right=True),
+        render.Column("MEMORY", right=True),
+        render.Column("OUTPUT", right=True),
+        render.Column("HOST"),
+        render.Column("PID", right=True),
+        render.Column("ERROR", fills=True),
+    ]
+    render.table(columns, [_attempt_row(attempt) for attempt in attempts])
+
+
+def _attempt_row(attempt: domain.Attempt) -> list[render.Cell]:
+    cpu = (attempt.cpu_user_seconds or 0) + (attempt.cpu_system_seconds or 0)
+    return [
+        attempt.run,
+        attempt.outcome,
+        _exit(attempt),
+        attempt.started_at,
+        _duration((attempt.finished_at - attempt.started_at).total_seconds()),
+        None if attempt.cpu_user_seconds is None else _duration(cpu),
+        size(attempt.max_rss_bytes),
+        size(attempt.output_bytes),
+        attempt.host,
+        attempt.pid or None,
+        attempt.error,
+    ]
+
+
+def _exit(attempt: domain.Attempt) -> str | None:
+    if attempt.signal is not None:
+        try:
+            return signal.Signals(attempt.signal).name
+        except ValueError:
+            return f"signal {attempt.signal}"
+    return None if attempt.exit_code is None else str(attempt.exit_code)
+
+
+def size(count: int | None) -> str | None:
+    """Return bytes as people read them: ``812``, ``3.4K``, ``12M``."""
+    if count is None:
+        return None
+    amount, unit = float(count), ""
+    for unit in ("", "K", "M", "G", "T"):
+        if amount < 1000 or unit == "T":
+            break
+        amount /= 1024
+    return f"{amount:.1f}{unit}" if unit and amount < 10 else f"{amount:.0f}{unit}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds:.2f}s" if seconds < 10 else durations.format_duration(seconds)
+
+
+def _at(instant: datetime | None) -> str:
+    return "" if instant is None else f"{render.instant(instant)} ({render.relative(instant)})"
+
+
+def _log_path(location: StoreLocation, job: domain.Job) -> Any:
+    if not job.runs:
+        return None
+    path = logs.output_path(location, job.seq, job.runs)
+    return path if path.exists() else None
+
+
+def history_object(location: StoreLocation, history: jobs.JobHistory) -> dict[str, Any]:
+    """Return a job with its attempts, why it is dead, and where its last output is."""
+    path = _log_path(location, history.job)
+    return {
+        **objects.job_object(history.job),
+        "dead_reason": history.dead_reason,
+        "died_at": history.died_at,
+        "output_path": None if path is None else str(path),
+        "history": [objects.attempt_object(attempt) for attempt in history.attempts],
+    }

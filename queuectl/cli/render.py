@@ -1,0 +1,252 @@
+"""What reaches the terminal: results on stdout, everything else on stderr. The only user of rich.
+
+Whatever came from a job, a command, an output, an error, is escaped here, so that no control
+sequence in it ever acts on the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import NamedTuple, TextIO
+
+from queuectl.domain import durations
+from queuectl.domain.text import escape_line
+
+#: What a cell of a table may hold; None is shown as a dash.
+Cell = str | int | datetime | None
+
+#: What json.dumps leaves as it is, and a terminal or its reader should not get: DEL, C1, other line
+#: ends, zero-width characters, and what turns the direction of text (CVE-2021-42574).
+_UNSAFE_IN_JSON = (
+    "[\x7f-\x9f\u2028\u2029\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+
+_STATE_COLOURS = {
+    "completed": "green",
+    "processing": "cyan",
+    "scheduled": "blue",
+    "failed": "yellow",
+    "dead": "red",
+    "cancelled": "bright_black",
+    "alive": "green",
+    "stopping": "yellow",
+}
+
+
+class OutputError(Exception):
+    """The results could not be written."""
+
+
+def prepare_streams() -> None:
+    """Never fail on a character that the terminal's encoding does not have."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def flush() -> None:
+    """Hand everything to the kernel; raises OutputError when it does not take it."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        abandon_output()
+        raise OutputError(f"the output cannot be written: {error.strerror}") from error
+
+
+def abandon_output() -> None:
+    """Drop what is still buffered."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())
+    os.close(nothing)
+
+
+def out(text: str = "") -> None:
+    """Print a line of results, as it stands."""
+    print(text)
+
+
+def out_lines(lines: Iterable[str]) -> None:
+    """Print many lines of results, as they stand."""
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+def out_bytes(data: bytes) -> None:
+    """Print bytes as they are, at once."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def out_text(text: str) -> None:
+    """Print a part of a line, at once."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Tell something on stderr that is no result."""
+    _tell("note", "36", text)
+
+
+def hint(text: str) -> None:
+    """Tell on stderr what to do next."""
+    _tell("hint", "36", text)
+
+
+def error(message: str, advice: str | None) -> None:
+    """Tell on stderr what went wrong, and what to do."""
+    _tell("error", "1;31", message)
+    if advice:
+        hint(advice)
+
+
+def _tell(kind: str, colour: str, text: str) -> None:
+    if sys.stdout is not None and not sys.stdout.closed:
+        with suppress(OSError):
+            sys.stdout.flush()  # so that both come in order on a terminal
+    print(
+        f"{paint(kind + ':', colour, sys.stderr)} {escape_line(text)}", file=sys.stderr, flush=True
+    )
+
+
+def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
+    """Colour a text of ours for a terminal; unchanged for anything else, or with NO_COLOR."""
+    return f"\x1b[{colour}m{text}\x1b[0m" if has_colours(stream or sys.stdout) else text
+
+
+def has_colours(stream: TextIO) -> bool:
+    """Whether colours are wanted there."""
+    return (
+        is_terminal(stream)
+        and not os.environ.get("NO_COLOR")
+        and (os.environ.get("TERM", "dumb") != "dumb")
+    )
+
+
+def is_terminal(stream: TextIO | None = None) -> bool:
+    """Whether somebody reads it, stdout if none is named."""
+    stream = stream or sys.stdout
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+def confirm(question: str) -> bool:
+    """Ask on a terminal; the default is no."""
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def json_value(value: object) -> None:
+    """Print one JSON value: indented for a reader, on one line for a program."""
+    print(_dump(value, indent=2 if is_terminal() else None))
+
+
+def json_array(values: Iterable[object]) -> None:
+    """Print a JSON array element by element, so that a million of them need no room."""
+    print("[", end="")
+    separator = ""
+    for value in values:
+        print(f"{separator}\n{_dump(value, indent=None)}", end="")
+        separator = ","
+    print("\n]" if separator else "]")
+
+
+def _dump(value: object, *, indent: int | None) -> str:
+    ascii_only = (sys.stdout.encoding or "").lower().replace("_", "-") != "utf-8"
+    text = json.dumps(value, ensure_ascii=ascii_only, indent=indent, default=_to_json)
+    return re.sub(_UNSAFE_IN_JSON, lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _to_json(value: object) -> str:
+    if isinstance(value, datetime):
+        return instant(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def instant(value: datetime) -> str:
+    """Return an instant as RFC 3339 in UTC, with ``Z``."""
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def relative(value: datetime) -> str:
+    """Return how far away an instant is: ``3s ago``, ``in 1h30m``."""
+    seconds = (value - datetime.now(UTC)).total_seconds()
+    text = durations.format_duration(abs(round(seconds)))
+    return f"in {text}" if seconds > 0 else f"{text} ago"
+
+
+class Column(NamedTuple):
+    """A column of a table. Of one row, ``fills`` takes what the line has left, and is cut there."""
+
+    title: str
+    right: bool = False
+    fills: bool = False
+
+
+def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> None:
+    """Print rows: a table that fits for a terminal, plain aligned columns for anything else."""
+    if is_terminal():
+        cells = [[_cell(cell, relative) for cell in row] for row in rows]
+        _draw(columns, cells)
+    else:
+        cells = [[_cell(cell, instant) for cell in row] for row in rows]
+        out_lines(align([[column.title for column in columns], *cells], columns))
+
+
+def _cell(value: Cell, show_instant: Callable[[datetime], str]) -> str:
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, datetime):
+        return show_instant(value)
+    return escape_line(str(value))
+
+
+def align(rows: Sequence[Sequence[str]], columns: Sequence[Column]) -> list[str]:
+    """Return the rows as lines whose columns stand below each other."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if column.right else cell.ljust(width)
+            for cell, width, column in zip(row, widths, columns, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _draw(columns: Sequence[Column], rows: list[list[str]]) -> None:
+    # Only here: importing rich takes as long as a whole short command.
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        drawn.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            ratio=1 if column.fills else None,
+            min_width=None if column.fills else max(len(column.title), 1),
+        )
+    drawn.expand = any(column.fills for column in columns)
+    for row in rows:
+        drawn.add_row(*(Text(cell, style=_STATE_COLOURS.get(cell, "")) for cell in row))
+    Console(file=sys.stdout, highlight=False).print(drawn)
+
+
+def state(text: str) -> str:
+    """Colour the name of a state."""
+    codes = {"green": "32", "cyan": "36", "blue": "34", "yellow": "33", "red": "31"}
+    colour = codes.get(_STATE_COLOURS.get(text, ""), "")
+    return paint(text, colour) if colour else text

@@ -1,0 +1,77 @@
+"""What the shell offers when the tab key is pressed: reads of the bare driver, and nothing else.
+
+It never creates, upgrades or locks a store, never waits, and is silent about whatever fails.
+SQLAlchemy is not imported: that would take longer than a person presses a key.
+"""
+
+from __future__ import annotations
+
+import sqlite3 as standard_sqlite
+from contextlib import closing
+from typing import Any
+
+from queuectl.settings import StoreLocation
+
+try:
+    import pysqlite3.dbapi2 as _bundled
+except ImportError:  # no wheel for this platform
+    _bundled = None
+
+#: One library for every connection of a process, the one that db/sqlite.py takes.
+_LIBRARY: Any = _bundled or standard_sqlite
+
+#: Candidates that are offered at most.
+_LIMIT = 100
+#: With more matches than this, the newest are found by looking at the newest jobs alone.
+_MANY = 1000
+_RECENT = 20_000
+_SHOWN_CHARACTERS = 200
+
+_MATCHING = "SELECT seq FROM jobs WHERE id >= :first AND id < :end LIMIT :many"
+_NEWEST = f"""
+    SELECT id, substr(command, 1, {_SHOWN_CHARACTERS})
+    FROM (SELECT id, command, seq FROM jobs ORDER BY seq DESC LIMIT :recent)
+    WHERE id >= :first AND id < :end ORDER BY seq DESC LIMIT :limit
+"""  # noqa: S608  # a number of ours, not a value
+_FEW = f"""
+    SELECT id, substr(command, 1, {_SHOWN_CHARACTERS}) FROM jobs
+    WHERE seq IN ({_MATCHING}) ORDER BY seq DESC LIMIT :limit
+"""  # noqa: S608  # put together from constants
+_DEAD = f"""
+    SELECT id, substr(command, 1, {_SHOWN_CHARACTERS}) FROM jobs
+    WHERE state = 'dead' AND id >= :first AND id < :end ORDER BY seq DESC LIMIT :limit
+"""  # noqa: S608  # a number of ours, not a value
+
+
+def jobs(location: StoreLocation, prefix: str) -> list[tuple[str, str]]:
+    """Return ids that begin with ``prefix``, the newest first, each with its command."""
+    values = _range(prefix)
+    found = len(_read(location, _MATCHING, {**values, "many": _MANY})) if prefix else _MANY
+    if found < _MANY:
+        return _read(location, _FEW, {**values, "many": _MANY, "limit": _LIMIT})
+    return _read(location, _NEWEST, {**values, "recent": _RECENT, "limit": _LIMIT})
+
+
+def dead(location: StoreLocation, prefix: str) -> list[tuple[str, str]]:
+    """Return the same of dead jobs."""
+    return _read(location, _DEAD, {**_range(prefix), "limit": _LIMIT})
+
+
+def queues(location: StoreLocation) -> list[str]:
+    """Return the names of the queues."""
+    query = "SELECT name FROM queues ORDER BY name LIMIT :limit"
+    return [name for (name,) in _read(location, query, {"limit": _LIMIT})]
+
+
+def _range(prefix: str) -> dict[str, Any]:
+    return {"first": prefix, "end": prefix + "\U0010ffff"}
+
+
+def _read(location: StoreLocation, query: str, values: dict[str, Any]) -> list[Any]:
+    try:
+        uri = f"{location.path.as_uri()}?mode=ro"
+        with closing(_LIBRARY.connect(uri, uri=True, timeout=0.1)) as connection:
+            rows: list[Any] = connection.execute(query, values).fetchall()
+            return rows
+    except (_LIBRARY.Error, ValueError, UnicodeError):
+        return []

@@ -1,0 +1,48 @@
+"""Private files and folders: nobody but their owner can read them, whatever the umask."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from queuectl.errors import StoreError
+
+PRIVATE_FILE = 0o600
+PRIVATE_FOLDER = 0o700
+
+
+def create_private_file(path: Path) -> None:
+    """Create an empty file of mode 0600, whatever the umask, unless it is there."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_FILE)
+    try:
+        if os.fstat(descriptor).st_uid == os.geteuid():
+            os.fchmod(descriptor, PRIVATE_FILE)
+    finally:
+        os.close(descriptor)
+
+
+def create_private_folder(path: Path) -> None:
+    """Create a folder of mode 0700, or refuse one that a stranger could write to.
+
+    Raises StoreError.
+    """
+    with suppress(FileExistsError):
+        path.mkdir(PRIVATE_FOLDER)
+        path.chmod(PRIVATE_FOLDER)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise StoreError(
+            f"{path} is not a folder of yours, and queuectl keeps private files there",
+            hint="move it away, or name another store with --db PATH",
+        )
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in this folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

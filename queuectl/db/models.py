@@ -1,0 +1,210 @@
+"""The tables. Instants are UTC; ``*_seconds`` are durations, ``*_bytes`` sizes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    text,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+#: The migration that these tables stand for; a test holds it to the newest one in ``migrations/``.
+SCHEMA_REVISION = "0001"
+
+NAMING_CONVENTION = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC datetime; SQLite keeps it as a readable text without a zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None or value.tzinfo is not None:
+            return value
+        return value.replace(tzinfo=UTC)
+
+
+class Base(DeclarativeBase):
+    """Everything that ``alembic check`` compares with the store."""
+
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+    type_annotation_map: ClassVar = {datetime: Instant(), dict[str, str]: JSON(none_as_null=True)}
+
+
+class JobRow(Base):
+    """One job. Each state is covered by exactly one of the partial indexes below."""
+
+    __tablename__ = "jobs"
+
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(128), unique=True)
+    queue: Mapped[str] = mapped_column(String(128))
+    command: Mapped[str] = mapped_column(Text)
+    cwd: Mapped[str | None] = mapped_column(Text)
+    env: Mapped[dict[str, str] | None]
+    state: Mapped[str] = mapped_column(String(16))
+    priority: Mapped[int] = mapped_column(Integer)
+    run_at: Mapped[datetime]
+    #: Number of the last attempt; never reset.
+    runs: Mapped[int] = mapped_column(Integer)
+    #: Failures charged since the job was enqueued or last requeued.
+    attempts: Mapped[int] = mapped_column(Integer)
+    max_retries: Mapped[int] = mapped_column(Integer)
+    timeout_seconds: Mapped[float | None] = mapped_column(Float)
+    #: Null: the stored option at the time it is needed.
+    backoff_base: Mapped[float | None] = mapped_column(Float)
+    crashes: Mapped[int] = mapped_column(Integer)
+    worker_id: Mapped[str | None] = mapped_column(String(32))
+    claimed_at: Mapped[datetime | None]
+    last_error: Mapped[str | None] = mapped_column(Text)
+    #: Fingerprint of the fields that were given, kept for jobs with an id of their own.
+    request_digest: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    #: Row version: each change of state adds one; the fence of every claim.
+    version: Mapped[int] = mapped_column(Integer)
+
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('scheduled', 'pending', 'processing', 'completed', 'failed', 'dead',"
+            " 'cancelled')",
+            name="state",
+        ),
+        # A sequence number names output files, so it must never be used again.
+        {"sqlite_autoincrement": True},
+    )
+
+
+def _partial_index(name: str, *columns: Any, where: str) -> Index:
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+
+
+_jobs = JobRow.__table__.c
+_partial_index(
+    "ix_jobs_pending",
+    _jobs.queue,
+    _jobs.priority.desc(),
+    _jobs.run_at,
+    _jobs.seq,
+    where="state = 'pending'",
+)
+_partial_index("ix_jobs_due", _jobs.run_at, where="state IN ('scheduled', 'failed')")
+_partial_index("ix_jobs_processing", _jobs.worker_id, where="state = 'processing'")
+_partial_index(
+    "ix_jobs_finished",
+    _jobs.state,
+    _jobs.seq,
+    where="state IN ('completed', 'dead', 'cancelled')",
+)
+
+
+class AttemptRow(Base):
+    """One ended execution of a job; written once, when it was settled or rescued."""
+
+    __tablename__ = "attempts"
+
+    job_seq: Mapped[int] = mapped_column(
+        ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True
+    )
+    run: Mapped[int] = mapped_column(Integer, primary_key=True)
+    worker_id: Mapped[str] = mapped_column(String(32))
+    host: Mapped[str] = mapped_column(Text)
+    pid: Mapped[int] = mapped_column(Integer)
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime]
+    outcome: Mapped[str] = mapped_column(String(16))
+    exit_code: Mapped[int | None] = mapped_column(Integer)
+    signal: Mapped[int | None] = mapped_column(Integer)
+    cpu_user_seconds: Mapped[float | None] = mapped_column(Float)
+    cpu_system_seconds: Mapped[float | None] = mapped_column(Float)
+    max_rss_bytes: Mapped[int | None] = mapped_column(Integer)
+    output_bytes: Mapped[int | None] = mapped_column(Integer)
+    #: The last 4 KiB of what it printed.
+    output_tail: Mapped[bytes | None] = mapped_column(LargeBinary)
+    error: Mapped[str | None] = mapped_column(Text)
+
+    # One tree instead of a table and its index: a page less in each commit.
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+
+class DeadLetterRow(Base):
+    """A job whose retries are exhausted; its row in ``jobs`` stays, marked ``dead``."""
+
+    __tablename__ = "dlq"
+
+    job_seq: Mapped[int] = mapped_column(
+        ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    died_at: Mapped[datetime]
+    reason: Mapped[str] = mapped_column(Text)
+    last_error: Mapped[str | None] = mapped_column(Text)
+
+
+class OptionRow(Base):
+    """One stored option, as JSON; what is not here has its default."""
+
+    __tablename__ = "config"
+
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[str] = mapped_column(Text)
+    updated_at: Mapped[datetime]
+
+
+class WorkerRow(Base):
+    """One process that claims, or claimed. Rows of ended workers are kept for a day."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    supervisor_id: Mapped[str] = mapped_column(String(32), index=True)
+    host: Mapped[str] = mapped_column(Text)
+    boot_id: Mapped[str] = mapped_column(String(64))
+    pid: Mapped[int] = mapped_column(Integer)
+    slots: Mapped[int] = mapped_column(Integer)
+    #: The queues it serves, as a JSON array; null: all of them.
+    queues: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    started_at: Mapped[datetime]
+    heartbeat_at: Mapped[datetime]
+    lease_expires_at: Mapped[datetime]
+    stop_requested_at: Mapped[datetime | None]
+    #: ``drain`` or ``now``, once a stop was asked for.
+    stop_mode: Mapped[str | None] = mapped_column(String(8))
+    #: ``alive``, ``stopped`` (left by itself) or ``dead`` (rescued from).
+    state: Mapped[str] = mapped_column(String(8))
+
+
+class QueueRow(Base):
+    """A queue; its row appears with its first job."""
+
+    __tablename__ = "queues"
+
+    name: Mapped[str] = mapped_column(String(128), primary_key=True)
+    paused_at: Mapped[datetime | None]
+    max_running: Mapped[int | None] = mapped_column(Integer)

@@ -1,0 +1,70 @@
+"""Who lives: a worker holds the ``flock`` on its file beside the store for as long as it runs.
+
+The kernel lets go of the lock the moment the process dies, whatever any clock says; a stopped
+process keeps it; and it holds across containers that share the store's folder and have process
+numbers of their own. The file is opened close-on-exec, so no command can hold it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from queuectl.db.files import PRIVATE_FILE
+from queuectl.settings import StoreLocation
+
+_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class Presence:
+    """The lock on one worker's file, held until ``release`` or the end of this process."""
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self._descriptor = descriptor
+        self._path = path
+
+    def release(self, *, remove: bool) -> None:
+        """Let go of the lock; with ``remove``, the worker is over and its file goes too."""
+        if remove:
+            with suppress(FileNotFoundError):
+                self._path.unlink()
+        os.close(self._descriptor)
+
+
+def take(location: StoreLocation, worker_id: str, *, create: bool) -> Presence | None:
+    """Take the lock on a worker's file; None if its worker holds it.
+
+    A worker creates its own; a rescuer takes that of a dead one, and a missing file, which nobody
+    can hold any more, is made anew so that only one of two rescuers gets it.
+    """
+    path = location.workers / worker_id
+    while True:
+        descriptor = os.open(path, _FLAGS | os.O_CREAT | (os.O_EXCL if create else 0), PRIVATE_FILE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        # Another rescuer may have removed the file between the open and the lock.
+        with suppress(FileNotFoundError):
+            if path.stat().st_ino == os.fstat(descriptor).st_ino:
+                return Presence(descriptor, path)
+        os.close(descriptor)
+
+
+def is_held(location: StoreLocation, worker_id: str) -> bool:
+    """Whether the worker lives, without disturbing anybody who asks at the same moment."""
+    try:
+        descriptor = os.open(location.workers / worker_id, _FLAGS)
+    except FileNotFoundError:
+        return False
+    try:
+        # A shared lock: two who ask do not take each other for the worker.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

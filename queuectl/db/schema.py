@@ -1,0 +1,253 @@
+"""Create, upgrade and check the tables; the one importer of Alembic."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from queuectl.db import sqlite
+from queuectl.db.files import create_private_file, create_private_folder, sync_folder
+from queuectl.db.models import SCHEMA_REVISION, Base
+from queuectl.errors import SchemaMismatch, StoreError
+from queuectl.settings import StoreLocation
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+_SQLITE_MAGIC = b"SQLite format 3\0"
+
+
+def prepare(location: StoreLocation) -> None:
+    """Make sure that the store exists and has this program's tables.
+
+    Costs one stat and one read when it does; imports Alembic only when something must change.
+    Raises StoreError.
+    """
+    if not _exists(location):
+        upgrade(location)
+        return
+    revision = stored_revision(location)
+    if revision != SCHEMA_REVISION:
+        _refuse_newer(location, revision)
+        upgrade(location)
+
+
+def upgrade(location: StoreLocation) -> bool:
+    """Bring the store to this program's revision; return whether anything changed.
+
+    Raises StoreError.
+    """
+    if _exists(location) and stored_revision(location) == SCHEMA_REVISION:
+        return False
+    from alembic import command
+
+    with migrating(location) as connection:
+        config = alembic_config(location)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    sqlite.ring(location)
+    return True
+
+
+def check(location: StoreLocation) -> list[str]:
+    """Return how the store's tables differ from this program's models, in words.
+
+    Raises StoreError.
+    """
+    from alembic.autogenerate import compare_metadata
+    from alembic.runtime.migration import MigrationContext
+
+    stored_revision(location)
+    engine = sqlite.create_sqlite_engine(location)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return [str(difference) for difference in compare_metadata(context, Base.metadata)]
+
+
+def stored_revision(location: StoreLocation) -> str | None:
+    """Return the revision that the store's file says it has; raises StoreError if it is none."""
+    engine = sqlite.create_sqlite_engine(location)
+    try:
+        with engine.connect() as connection:
+            return _read_revision(location, connection)
+    except (DBAPIError, sqlite.LIBRARY.Error) as error:
+        raise (
+            sqlite.translate_error(location, sqlite.driver_error(error))
+            or sqlite.not_a_store(location, "it has no schema revision")
+        ) from error
+    finally:
+        engine.dispose()
+
+
+def require_current(location: StoreLocation, connection: Connection) -> None:
+    """Refuse a store whose tables are not this program's; raises SchemaMismatch."""
+    revision = _read_revision(location, connection)
+    if revision != SCHEMA_REVISION:
+        _refuse_newer(location, revision)
+        raise SchemaMismatch(
+            f"{location} has schema {revision}, and this program needs {SCHEMA_REVISION}",
+            hint="run: queuectl db upgrade",
+        )
+
+
+def _read_revision(location: StoreLocation, connection: Connection) -> str | None:
+    driver = sqlite.driver_connection(connection)
+    application = driver.execute("PRAGMA application_id").fetchone()[0]
+    if application != sqlite.APPLICATION_ID:
+        raise sqlite.not_a_store(location, "it is another program's SQLite database")
+    row = driver.execute("SELECT version_num FROM alembic_version").fetchone()
+    return None if row is None else str(row[0])
+
+
+def _refuse_newer(location: StoreLocation, revision: str | None) -> None:
+    from alembic.script import ScriptDirectory
+
+    script = ScriptDirectory.from_config(alembic_config(location))
+    known = {entry.revision for entry in script.walk_revisions()}
+    if revision is not None and revision not in known:
+        raise SchemaMismatch(
+            f"{location} has schema {revision}, which is newer than this program's"
+            f" {SCHEMA_REVISION}",
+            hint="use the newer queuectl that wrote it",
+        )
+
+
+def _exists(location: StoreLocation) -> bool:
+    """Whether a file is there; refuses at once what cannot be a store. Raises StoreError."""
+    try:
+        status = location.path.stat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StoreError(
+            f"{location} cannot be opened: {error.strerror}",
+            hint="name another store with --db PATH",
+        ) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise sqlite.not_a_store(location, "it is not a regular file")
+    if status.st_uid != os.geteuid() and not os.access(location.path, os.R_OK | os.W_OK):
+        raise StoreError(
+            f"{location} belongs to another user and is not yours to write",
+            hint="name a store of your own with --db PATH",
+        )
+    _check_magic(location)
+    return True
+
+
+def _check_magic(location: StoreLocation) -> None:
+    try:
+        with location.path.open("rb") as file:
+            magic = file.read(len(_SQLITE_MAGIC))
+    except OSError as error:
+        raise StoreError(
+            f"{location} cannot be read: {error.strerror}",
+            hint=f"check the owner and mode of {location.path}",
+        ) from error
+    if not magic:
+        raise sqlite.not_a_store(location, "it is empty (cut off?)")
+    if magic != _SQLITE_MAGIC:
+        raise sqlite.not_a_store(location, "it is not an SQLite database")
+
+
+@contextmanager
+def migrating(location: StoreLocation) -> Iterator[Connection]:
+    """Yield a connection on which migrations may run, alone; commit when the block ends.
+
+    A new store is built under another name and renamed when it is whole, so that a file of the
+    store's name is always a store. Raises StoreError.
+    """
+    _prepare_folder(location)
+    with sqlite.writers_queue(location), _translated(location):
+        if _exists(location):
+            with _migration_connection(location) as connection:
+                yield connection
+            return
+        draft = StoreLocation(location.path.with_name(location.path.name + ".new"), "draft")
+        _discard(draft)
+        create_private_file(draft.path)
+        with _migration_connection(draft, new=True) as connection:
+            yield connection
+        draft.path.rename(location.path)
+        sync_folder(location.folder)
+
+
+@contextmanager
+def _migration_connection(location: StoreLocation, *, new: bool = False) -> Iterator[Connection]:
+    engine = sqlite.create_sqlite_engine(location)
+    try:
+        with engine.connect() as connection:
+            sqlite.refuse_unsound_wal(connection)
+            driver = sqlite.driver_connection(connection)
+            connection.rollback()
+            # Batch migrations recreate tables: with foreign keys on, that would empty their
+            # children by cascade, and the pragma has no effect inside a transaction.
+            driver.execute("PRAGMA foreign_keys=OFF")
+            if new:
+                driver.execute(f"PRAGMA application_id={sqlite.APPLICATION_ID}")
+                driver.execute(f"PRAGMA journal_mode={sqlite.journal_mode()}")
+            connection.info["writes"] = True
+            with connection.begin():
+                yield connection
+                broken = driver.execute("PRAGMA foreign_key_check").fetchall()
+                if broken:
+                    raise StoreError(f"the migration left {len(broken)} rows without their job")
+    finally:
+        engine.dispose()
+
+
+def _prepare_folder(location: StoreLocation) -> None:
+    try:
+        if not location.folder.is_dir():
+            location.folder.parent.mkdir(parents=True, exist_ok=True)
+            create_private_folder(location.folder)
+        create_private_file(location.lock)
+        create_private_file(location.bell)
+        create_private_folder(location.logs)
+        create_private_folder(location.workers)
+    except OSError as error:
+        raise StoreError(
+            f"{location} cannot be created: {error.strerror}: {error.filename}",
+            hint="check the owner, mode and free space of that folder, or name another store"
+            " with --db PATH",
+        ) from error
+
+
+@contextmanager
+def _translated(location: StoreLocation) -> Iterator[None]:
+    try:
+        yield
+    except (DBAPIError, sqlite.LIBRARY.Error) as error:
+        meaning = sqlite.translate_error(location, sqlite.driver_error(error))
+        if meaning is None:
+            raise
+        raise meaning from error
+
+
+def _discard(draft: StoreLocation) -> None:
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        with suppress(FileNotFoundError):
+            draft.path.with_name(draft.path.name + suffix).unlink()
+
+
+def migrations_folder() -> Path:
+    """Return the migration scripts: beside the package's own files, else the checkout's."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parent / "migrations"
+
+
+def alembic_config(location: StoreLocation) -> Config:
+    """Return an Alembic configuration for this store, wherever the program is installed."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    config.attributes["location"] = location
+    return config

@@ -1,0 +1,141 @@
+"""The states of a job, the ways between them, and the frozen values that cross the layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a job stands."""
+
+    SCHEDULED = "scheduled"  #: its run_at lies ahead
+    PENDING = "pending"  #: ready to be claimed
+    PROCESSING = "processing"  #: claimed by a worker
+    COMPLETED = "completed"  #: ended well
+    FAILED = "failed"  #: an attempt failed; waits for its backoff
+    DEAD = "dead"  #: retries exhausted; in the dead letter queue
+    CANCELLED = "cancelled"  #: taken out by somebody
+
+
+#: States that nothing leaves by itself.
+FINISHED = frozenset({State.COMPLETED, State.DEAD, State.CANCELLED})
+
+#: Every change of state there is; a test holds the services to it.
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.SCHEDULED: frozenset({State.PENDING, State.CANCELLED}),
+    State.PENDING: frozenset({State.PROCESSING, State.CANCELLED}),
+    State.PROCESSING: frozenset(
+        {State.COMPLETED, State.FAILED, State.DEAD, State.PENDING, State.CANCELLED}
+    ),
+    State.FAILED: frozenset({State.PENDING, State.CANCELLED}),
+    State.COMPLETED: frozenset(),
+    State.DEAD: frozenset({State.PENDING}),
+    State.CANCELLED: frozenset(),
+}
+
+
+class Ending(StrEnum):
+    """How an attempt ended."""
+
+    COMPLETED = "completed"  #: exit code 0
+    FAILED = "failed"  #: another exit code, a signal, or it could not be started
+    TIMED_OUT = "timed out"  #: ran longer than its timeout and was killed
+    STOPPED = "stopped"  #: put back because its worker was told to stop now
+    LOST = "lost"  #: its worker died
+
+
+#: Endings that count against max_retries.
+CHARGED = frozenset({Ending.FAILED, Ending.TIMED_OUT})
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job as it stands in the store. Instants are UTC."""
+
+    seq: int
+    id: str
+    queue: str
+    command: str
+    cwd: str | None
+    env: dict[str, str] | None
+    state: State
+    priority: int
+    run_at: datetime
+    runs: int
+    attempts: int
+    max_retries: int
+    timeout_seconds: float | None
+    backoff_base: float | None
+    crashes: int
+    worker_id: str | None
+    claimed_at: datetime | None
+    last_error: str | None
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One ended execution of a job."""
+
+    job_seq: int
+    run: int
+    worker_id: str
+    host: str
+    pid: int
+    started_at: datetime
+    finished_at: datetime
+    outcome: Ending
+    exit_code: int | None
+    signal: int | None
+    cpu_user_seconds: float | None
+    cpu_system_seconds: float | None
+    max_rss_bytes: int | None
+    output_bytes: int | None
+    output_tail: bytes | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run one attempt: the job, and the version that fences everybody else out."""
+
+    seq: int
+    version: int
+    run: int
+    id: str
+    queue: str
+    command: str
+    cwd: str | None
+    env: dict[str, str] | None
+    attempts: int
+    max_retries: int
+    timeout_seconds: float | None
+    backoff_base: float | None
+    crashes: int
+
+    @property
+    def mark(self) -> str:
+        """What the command's environment carries as ``QUEUECTL_CLAIM``."""
+        return f"{self.seq}-{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one attempt, as its runner saw it. Sizes in bytes, times in seconds."""
+
+    ending: Ending
+    started_at: datetime
+    finished_at: datetime
+    exit_code: int | None = None
+    signal: int | None = None
+    cpu_user_seconds: float | None = None
+    cpu_system_seconds: float | None = None
+    max_rss_bytes: int | None = None
+    output_bytes: int | None = None
+    output_tail: bytes | None = None
+    error: str | None = None

@@ -1,0 +1,140 @@
+"""The dead letter queue: list, requeue, purge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, delete, select, update
+
+from queuectl.db.engine import Store
+from queuectl.db.models import DeadLetterRow, JobRow
+from queuectl.domain.job import Job, State
+from queuectl.errors import Conflict
+from queuectl.service.jobs import find_in
+from queuectl.service.rows import JOB_COLUMNS, to_job
+
+#: Rows that one statement changes: below SQLite's limit of parameters.
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A job whose retries are exhausted, and why."""
+
+    job: Job
+    died_at: datetime
+    reason: str
+    last_error: str | None
+
+
+def list_dead(
+    store: Store, *, queue: str | None = None, limit: int | None = None
+) -> list[DeadLetter]:
+    """Return the dead jobs, those that died last first."""
+    query = _letters(queue).order_by(DeadLetterRow.died_at.desc(), DeadLetterRow.job_seq.desc())
+    return store.read(
+        lambda connection: [_to_letter(row) for row in connection.execute(query.limit(limit))]
+    )
+
+
+def _letters(queue: str | None) -> Select[Any]:
+    query = select(
+        *JOB_COLUMNS,
+        DeadLetterRow.died_at,
+        DeadLetterRow.reason,
+        DeadLetterRow.last_error.label("letter_error"),
+    ).join(JobRow, JobRow.seq == DeadLetterRow.job_seq)
+    return query if queue is None else query.where(JobRow.queue == queue)
+
+
+def _to_letter(row: Any) -> DeadLetter:
+    return DeadLetter(to_job(row[: len(JOB_COLUMNS)]), row.died_at, row.reason, row.letter_error)
+
+
+def requeue(store: Store, references: list[str], *, dry_run: bool = False) -> list[Job]:
+    """Give dead jobs their retries back; all of them or none. The history is kept.
+
+    Returns the jobs as they were. Raises NotFound, and Conflict for a job that is not dead.
+    """
+    return _change(store, _named(references), _requeue, dry_run=dry_run)
+
+
+def requeue_all(store: Store, *, queue: str | None = None, dry_run: bool = False) -> list[Job]:
+    """Requeue every dead job, or those of one queue; return them as they were."""
+    return _change(store, _every(queue), _requeue, dry_run=dry_run)
+
+
+def purge(store: Store, references: list[str], *, dry_run: bool = False) -> list[Job]:
+    """Delete dead jobs with their history; all of them or none.
+
+    Their output files are the caller's to remove. Raises NotFound and Conflict as ``requeue``.
+    """
+    return _change(store, _named(references), _purge, dry_run=dry_run)
+
+
+def purge_all(store: Store, *, queue: str | None = None, dry_run: bool = False) -> list[Job]:
+    """Delete every dead job, or those of one queue; return them as they were."""
+    return _change(store, _every(queue), _purge, dry_run=dry_run)
+
+
+def _change(
+    store: Store,
+    choose: Callable[[Connection], list[Job]],
+    apply: Callable[[Connection, list[int]], None],
+    *,
+    dry_run: bool,
+) -> list[Job]:
+    if dry_run:
+        return store.read(choose)
+
+    def work(connection: Connection) -> list[Job]:
+        jobs = choose(connection)
+        for start in range(0, len(jobs), _CHUNK):
+            apply(connection, [job.seq for job in jobs[start : start + _CHUNK]])
+        return jobs
+
+    return store.write(work)
+
+
+def _named(references: list[str]) -> Callable[[Connection], list[Job]]:
+    def choose(connection: Connection) -> list[Job]:
+        jobs = {job.seq: job for job in (find_in(connection, name) for name in references)}
+        for job in jobs.values():
+            if job.state is not State.DEAD:
+                raise Conflict(
+                    f"job {job.id!r} is {job.state}, not dead",
+                    hint="see the dead ones with: queuectl dlq list",
+                )
+        return list(jobs.values())
+
+    return choose
+
+
+def _every(queue: str | None) -> Callable[[Connection], list[Job]]:
+    query = _letters(queue).order_by(DeadLetterRow.job_seq)
+    return lambda connection: [_to_letter(row).job for row in connection.execute(query)]
+
+
+def _requeue(connection: Connection, seqs: list[int]) -> None:
+    now = datetime.now(UTC)
+    connection.execute(delete(DeadLetterRow).where(DeadLetterRow.job_seq.in_(seqs)))
+    connection.execute(
+        update(JobRow)
+        .where(JobRow.seq.in_(seqs))
+        .values(
+            state=State.PENDING,
+            version=JobRow.version + 1,
+            attempts=0,
+            crashes=0,
+            run_at=now,
+            updated_at=now,
+            finished_at=None,
+        )
+    )
+
+
+def _purge(connection: Connection, seqs: list[int]) -> None:
+    connection.execute(delete(JobRow).where(JobRow.seq.in_(seqs)))

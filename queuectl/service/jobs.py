@@ -1,0 +1,269 @@
+"""Enqueue jobs, find them, and tell everything that is known of one."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, insert, literal_column, select
+from sqlalchemy.exc import IntegrityError
+
+from queuectl.db.engine import Store
+from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow
+from queuectl.domain.job import Attempt, Job, State
+from queuectl.domain.options import Options
+from queuectl.domain.request import JobRequest
+from queuectl.errors import Conflict, InvalidInput, NotFound
+from queuectl.service import config, queues
+from queuectl.service.rows import ATTEMPT_COLUMNS, select_jobs, to_attempt, to_job
+from queuectl.service.spool import Spool
+
+_ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+#: Ten base-32 characters: 50 random bits. A million at once meet with a chance of 1 in 2,000.
+_ID_LENGTH = 10
+_ID_TRIES = 5
+LAST = "last"
+
+_INSERT = insert(JobRow)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """All ids in the order of the requests, and those that were there before."""
+
+    ids: list[str]
+    existing: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class JobHistory:
+    """A job with its ended attempts, oldest first, and why it is dead if it is."""
+
+    job: Job
+    attempts: list[Attempt]
+    dead_reason: str | None
+    died_at: datetime | None
+
+
+def enqueue(store: Store, requests: Iterable[JobRequest], *, cwd: str | None) -> Receipt:
+    """Store all jobs in one transaction, or none; ``cwd`` is for those that name no folder.
+
+    The requests are read to their end before the transaction begins, so an iterable that
+    validates as it goes stores nothing when it raises. A request that repeats an earlier one,
+    id and given fields alike, changes nothing. Raises Conflict where the id has another request.
+    """
+    with Spool() as spool:
+        spool.fill(requests)
+        for _ in range(_ID_TRIES - 1):
+            try:
+                return store.write(lambda connection: _insert_all(connection, spool, cwd))
+            except IntegrityError:
+                continue  # two generated ids met; the whole batch takes new ones
+        return store.write(lambda connection: _insert_all(connection, spool, cwd))
+
+
+def _insert_all(connection: Connection, spool: Spool, cwd: str | None) -> Receipt:
+    now = datetime.now(UTC)
+    options = config.load(connection)
+    receipt = Receipt([], [])
+    names: set[str] = set()
+    for chunk in spool.chunks():
+        known = _known_digests(connection, [request.id for request in chunk if request.id])
+        rows = []
+        for request in chunk:
+            row = _to_row(request, options, cwd, now)
+            receipt.ids.append(row["id"])
+            if request.id is None:
+                rows.append(row)
+            elif request.id in known:
+                _require_same(request.id, known[request.id], row["request_digest"])
+                receipt.existing.append(request.id)
+            else:
+                known[request.id] = row["request_digest"]
+                rows.append(row)
+            names.add(request.queue)
+        if rows:
+            connection.execute(_INSERT, rows)
+    queues.ensure(connection, names)
+    return receipt
+
+
+def _to_row(
+    request: JobRequest, options: Options, cwd: str | None, now: datetime
+) -> dict[str, Any]:
+    run_at = request.run_at or now
+    if request.delay:
+        run_at = now + timedelta(seconds=request.delay)
+    return {
+        "id": request.id or _generate_id(),
+        "queue": request.queue,
+        "command": request.command,
+        "cwd": request.cwd or cwd,
+        "env": request.env,
+        "state": "scheduled" if run_at > now else "pending",
+        "priority": request.priority,
+        "run_at": run_at,
+        "runs": 0,
+        "attempts": 0,
+        "max_retries": options.max_retries if request.max_retries is None else request.max_retries,
+        "timeout_seconds": options.timeout if request.timeout is None else request.timeout,
+        "backoff_base": request.backoff_base,
+        "crashes": 0,
+        "request_digest": request.digest() if request.id else None,
+        "created_at": now,
+        "updated_at": now,
+        "version": 1,
+    }
+
+
+def _generate_id() -> str:
+    bits = secrets.randbits(5 * _ID_LENGTH)
+    return "".join(_ID_ALPHABET[bits >> shift & 31] for shift in range(0, 5 * _ID_LENGTH, 5))
+
+
+def _known_digests(connection: Connection, ids: list[str]) -> dict[str, str | None]:
+    if not ids:
+        return {}
+    query = select(JobRow.id, JobRow.request_digest).where(JobRow.id.in_(ids))
+    return {row.id: row.request_digest for row in connection.execute(query)}
+
+
+def _require_same(job_id: str, known: str | None, digest: str | None) -> None:
+    if known != digest:
+        raise Conflict(
+            f"job {job_id!r} is already there, with a different request",
+            hint=f"see it with: queuectl show {job_id} (or choose another id)",
+        )
+
+
+def find(store: Store, reference: str) -> Job:
+    """Return the job of this id, of this unique prefix, or the newest one for ``last``.
+
+    Raises NotFound, or Conflict for a prefix that several ids share.
+    """
+    return store.read(lambda connection: find_in(connection, reference))
+
+
+def find_in(connection: Connection, reference: str) -> Job:
+    """The same as ``find``, inside a transaction that is already open."""
+    if reference == LAST:
+        row = connection.execute(select_jobs().order_by(JobRow.seq.desc()).limit(1)).first()
+        if row is None:
+            raise NotFound("there is no job yet", hint="add one with: queuectl enqueue -- COMMAND")
+        return to_job(row)
+    row = connection.execute(select_jobs().where(JobRow.id == reference)).first()
+    return to_job(row) if row is not None else _find_by_prefix(connection, reference)
+
+
+def _find_by_prefix(connection: Connection, prefix: str) -> Job:
+    # A range, not LIKE: it reads the index whatever characters the prefix has.
+    query = select_jobs().where(JobRow.id >= prefix, JobRow.id < prefix + "\U0010ffff")
+    rows = connection.execute(query.order_by(JobRow.id).limit(3)).all() if prefix else []
+    if not rows:
+        raise NotFound(f"there is no job {prefix[:128]!r}", hint="list them with: queuectl list")
+    if len(rows) > 1:
+        ids = ", ".join(to_job(row).id for row in rows[:2])
+        raise Conflict(
+            f"{prefix!r} is the beginning of several ids: {ids}"
+            + (", ..." if len(rows) > 2 else ""),
+            hint="give more of the id",
+        )
+    return to_job(rows[0])
+
+
+def find_by_ids(store: Store, ids: list[str]) -> list[Job]:
+    """Return the jobs of exactly these ids, in their order; ids that are gone are left out."""
+
+    def work(connection: Connection) -> list[Job]:
+        found: dict[str, Job] = {}
+        for start in range(0, len(ids), 500):
+            chunk = ids[start : start + 500]
+            rows = connection.execute(select_jobs().where(JobRow.id.in_(chunk)))
+            found.update((job.id, job) for job in map(to_job, rows))
+        return [found[job_id] for job_id in ids if job_id in found]
+
+    return store.read(work)
+
+
+def list_jobs(
+    store: Store,
+    *,
+    states: Iterable[State] = (),
+    queue: str | None = None,
+    limit: int | None = 20,
+    next_first: bool = False,
+) -> list[Job]:
+    """Return jobs, the newest first, or with ``next_first`` those that run next.
+
+    ``next_first`` lists what waits: pending jobs in the order of claims, then the others by run_at.
+    """
+    if next_first:
+        return store.read(lambda connection: _list_next(connection, set(states), queue, limit))
+    query = select_jobs().order_by(JobRow.seq.desc()).limit(limit)
+    if wanted := sorted(set(states)):
+        query = query.where(_state_condition(wanted))
+    if queue is not None:
+        query = query.where(JobRow.queue == queue)
+    return store.read(lambda connection: [to_job(row) for row in connection.execute(query)])
+
+
+def _state_condition(states: list[State]) -> Any:
+    # Literals: SQLite matches no partial index to a parameter.
+    return JobRow.state.in_([literal_column(f"'{state.value}'") for state in states])
+
+
+def _list_next(
+    connection: Connection, states: set[State], queue: str | None, limit: int | None
+) -> list[Job]:
+    order_pending = (JobRow.priority.desc(), JobRow.run_at, JobRow.seq)
+    order_waiting = (JobRow.run_at, JobRow.seq)
+    jobs: list[Job] = []
+    for group, order in (
+        ([State.PENDING], order_pending),
+        ([State.SCHEDULED, State.FAILED], order_waiting),
+    ):
+        wanted = [state for state in group if not states or state in states]
+        if not wanted or (limit is not None and len(jobs) >= limit):
+            continue
+        query = select_jobs().where(_state_condition(wanted)).order_by(*order)
+        if queue is not None:
+            query = query.where(JobRow.queue == queue)
+        if limit is not None:
+            query = query.limit(limit - len(jobs))
+        jobs += [to_job(row) for row in connection.execute(query)]
+    return jobs
+
+
+def history(store: Store, reference: str) -> JobHistory:
+    """Return the job with all its attempts; raises NotFound or Conflict as ``find`` does."""
+
+    def work(connection: Connection) -> JobHistory:
+        job = find_in(connection, reference)
+        attempts = select(*ATTEMPT_COLUMNS).where(AttemptRow.job_seq == job.seq)
+        rows = connection.execute(attempts.order_by(AttemptRow.run))
+        letter = connection.execute(
+            select(DeadLetterRow.reason, DeadLetterRow.died_at).where(
+                DeadLetterRow.job_seq == job.seq
+            )
+        ).first()
+        return JobHistory(
+            job,
+            [to_attempt(row) for row in rows],
+            letter.reason if letter else None,
+            letter.died_at if letter else None,
+        )
+
+    return store.read(work)
+
+
+def parse_state(text: str) -> State:
+    """Return the state of that name; raises InvalidInput."""
+    try:
+        return State(text.lower())
+    except ValueError as error:
+        raise InvalidInput(
+            f"there is no state {text[:40]!r}", hint=f"states: {', '.join(State)}"
+        ) from error

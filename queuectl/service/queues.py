@@ -1,0 +1,25 @@
+"""Queues: a row appears with a queue's first job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, insert, select
+
+from queuectl.db.models import QueueRow
+
+_OPEN_QUEUES = select(QueueRow.name).where(QueueRow.paused_at.is_(None)).order_by(QueueRow.name)
+_ALL_QUEUES = select(QueueRow.name)
+_INSERT = insert(QueueRow)
+
+
+def ensure(connection: Connection, names: Iterable[str]) -> None:
+    """Add the queues that are new; part of the enqueueing transaction."""
+    wanted = set(names)
+    if new := wanted.difference(connection.execute(_ALL_QUEUES).scalars()):
+        connection.execute(_INSERT, [{"name": name} for name in sorted(new)])
+
+
+def open_queues(connection: Connection) -> list[str]:
+    """Return the names of the queues that are not paused."""
+    return list(connection.execute(_OPEN_QUEUES).scalars())

@@ -1,0 +1,1 @@
+"""Processes: the supervisor, its workers, the commands that they run, and their outputs."""

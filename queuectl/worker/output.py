@@ -1,0 +1,146 @@
+"""Capture what a command prints: into its file up to the cap, the last bytes in memory.
+
+The layout of the files is described in ``service/logs.py``. Memory stays flat whatever is printed.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from queuectl.db.files import PRIVATE_FILE
+from queuectl.service import logs
+from queuectl.settings import StoreLocation
+
+#: What is kept in the attempt's row, in bytes.
+TAIL_BYTES = 4096
+_READ_BYTES = 1 << 16
+#: How much is read from one command before the others have their turn, in bytes.
+_TURN_BYTES = 1 << 20
+
+
+class OutputCapture:
+    """The reading end of one command's stdout and stderr."""
+
+    def __init__(self, location: StoreLocation, seq: int, run: int, limit_bytes: int) -> None:
+        self._location, self._seq, self._run = location, seq, run
+        self._half = max(limit_bytes // 2, 1)
+        self.pipe, self._write_end = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self.pipe, False)
+        self._file: int | None = None
+        #: -1: the head; else the number of the segment that is being written.
+        self._number = -1
+        self._written = 0  # in the current file
+        self.total_bytes = 0
+        self.tail = b""
+        #: Why some of the output was not kept, if so.
+        self.error: str | None = None
+
+    @property
+    def write_end(self) -> int:
+        """What the command gets as its stdout and stderr."""
+        return self._write_end
+
+    def started(self) -> None:
+        """The command has its own copy of the writing end now."""
+        os.close(self._write_end)
+
+    def pump(self) -> bool:
+        """Take in what there is; False at the end of the output."""
+        taken = 0
+        while taken < _TURN_BYTES:
+            try:
+                block = os.read(self.pipe, _READ_BYTES)
+            except BlockingIOError:
+                return True
+            if not block:
+                return False
+            taken += len(block)
+            self._take(block)
+        return True
+
+    def finish(self) -> None:
+        """Take in what is left in the pipe without waiting for its writers, and close all."""
+        deadline_bytes = self.total_bytes + 16 * _TURN_BYTES  # more than any pipe holds
+        before = -1
+        while self.total_bytes != before and self.total_bytes < deadline_bytes:
+            before = self.total_bytes
+            if not self.pump():
+                break
+        os.close(self.pipe)
+        try:
+            self._assemble()
+        except OSError as error:
+            self._give_up(error)
+        if self._file is not None:
+            os.close(self._file)
+
+    def _take(self, block: bytes) -> None:
+        self.total_bytes += len(block)
+        self.tail = (self.tail + block[-TAIL_BYTES:])[-TAIL_BYTES:]
+        if self.error is None:
+            try:
+                self._store(block)
+            except OSError as error:
+                self._give_up(error)
+
+    def _store(self, block: bytes) -> None:
+        while block:
+            file = self._current_file()
+            count = os.write(file, block[: self._room()])
+            self._written += count
+            block = block[count:]
+
+    def _room(self) -> int:
+        return self._half - self._written
+
+    def _current_file(self) -> int:
+        """Return a file with room in it: the head, made with the first byte, or a segment."""
+        if self._file is None:
+            self._file = _create(logs.output_path(self._location, self._seq, self._run))
+        elif self._room() == 0:
+            segment = _create(self._segment(self._number + 1))
+            os.close(self._file)
+            self._file, self._written = segment, 0
+            self._number += 1
+            self._segment(self._number - 2).unlink(missing_ok=True)
+        return self._file
+
+    def _segment(self, number: int) -> Path:
+        return logs.segment_path(self._location, self._seq, self._run, number)
+
+    def _assemble(self) -> None:
+        """Put the segments behind the head, which may drop the middle, and remove them."""
+        if self._number < 0 or self.error is not None:
+            return
+        head = logs.output_path(self._location, self._seq, self._run)
+        numbers = [number for number in (self._number - 1, self._number) if number >= 0]
+        dropped = max(self.total_bytes - 2 * self._half, 0)
+        kept = b"".join(self._segment(number).read_bytes() for number in numbers)
+        # In one write, so that a reader sees the note together with what it is about.
+        note = logs.dropped_line(dropped) if dropped else b""
+        file = os.open(head, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            rest = memoryview(note + (kept[-self._half :] if dropped else kept))
+            while rest:
+                rest = rest[os.write(file, rest) :]
+        finally:
+            os.close(file)
+        for number in numbers:
+            self._segment(number).unlink()
+
+    def _give_up(self, error: OSError) -> None:
+        # The command goes on: a full disk must not kill a night's work.
+        self.error = f"its output was not kept from byte {self.total_bytes} on: {error.strerror}"
+
+
+def _create(path: Path) -> int:
+    """Create a file of our own there: what is in the way, a link above all, is removed first."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    for _ in range(3):
+        with suppress(FileExistsError):
+            return os.open(path, flags, PRIVATE_FILE)
+        with suppress(FileNotFoundError):
+            path.unlink()
+    return os.open(path, flags, PRIVATE_FILE)

@@ -1,0 +1,143 @@
+"""Processes of Linux: subreapers, marks in environments, and how to end all that a job left.
+
+A process that leaves its group (``setsid``, double fork) keeps the mark in its environment, and one
+that clears its environment too still becomes a child of the nearest subreaper when its parent dies:
+the worker, or the supervisor when the worker is gone. So whoever reaps a tree has all of it among
+its own children, sooner or later.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from queuectl.errors import QueuectlError
+
+#: The variables that a command's environment carries.
+MARK_JOB = "QUEUECTL_JOB_ID"
+MARK_ATTEMPT = "QUEUECTL_ATTEMPT"
+MARK_CLAIM = "QUEUECTL_CLAIM"
+MARK_WORKER = "QUEUECTL_WORKER_ID"
+MARKS = (MARK_JOB, MARK_ATTEMPT, MARK_CLAIM, MARK_WORKER)
+
+#: How long to wait for killed processes to be gone, in seconds.
+BURIAL_SECONDS = 5.0
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def become_subreaper() -> None:
+    """Make orphans among this process's descendants its own children (prctl(2)).
+
+    Raises QueuectlError where the kernel cannot.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "prctl") or libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise QueuectlError(
+            "this system cannot adopt orphaned processes, and workers need that",
+            hint="run workers on Linux 5.3 or newer",
+        )
+
+
+def boot_id() -> str:
+    """Return the kernel's random name of this boot."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return str(psutil.boot_time())
+
+
+def children() -> list[int]:
+    """Return the direct children of this process, zombies included (15 microseconds)."""
+    pid = os.getpid()
+    try:
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_bytes()
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+        return [child.pid for child in psutil.Process().children()]
+    return [int(child) for child in listed.split()]
+
+
+def read_mark(pid: int) -> tuple[str, str] | None:
+    """Return the (worker id, claim) that a process bears; None if it bears none or is gone."""
+    try:
+        entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    found = dict(entry.split(b"=", 1) for entry in entries if entry.startswith(b"QUEUECTL_"))
+    worker, claim = found.get(MARK_WORKER.encode()), found.get(MARK_CLAIM.encode())
+    return None if worker is None or claim is None else (worker.decode(), claim.decode())
+
+
+def signal_group(leader: int, number: int) -> None:
+    """Send a signal to a process group whose leader has not been reaped yet."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, number)
+
+
+def end_children(spare: Callable[[int], bool]) -> bool:
+    """Kill and reap all own children but the spared ones, and what turns up behind them.
+
+    Returns False if some were still there after ``BURIAL_SECONDS``.
+    """
+    deadline = time.monotonic() + BURIAL_SECONDS
+    pause = 0.0005
+    while doomed := [pid for pid in children() if not spare(pid)]:
+        reaped = [pid for pid in doomed if _reap(pid)]
+        for pid in set(doomed).difference(reaped):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if not reaped:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(pause)
+            pause = min(pause * 2, 0.02)
+    return True
+
+
+def _reap(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
+
+
+def reap_zombies(spare: Callable[[int], bool]) -> None:
+    """Reap own children that have ended, but for those that somebody waits for."""
+    for pid in children():
+        if not spare(pid):
+            _reap(pid)
+
+
+def end_marked(worker_id: str) -> bool:
+    """Kill every process on this machine that bears a worker's mark, with all its descendants.
+
+    For a rescuer, which is nobody's parent. Returns False if some could not be ended.
+    """
+    deadline = time.monotonic() + BURIAL_SECONDS
+    while doomed := _marked_trees(worker_id):
+        for process in doomed:
+            with suppress(psutil.Error):
+                process.kill()  # psutil compares the start time first: a reused pid is spared
+        psutil.wait_procs(doomed, timeout=0.2)
+        if time.monotonic() > deadline:
+            return False
+    return True
+
+
+def _marked_trees(worker_id: str) -> list[psutil.Process]:
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        mark = read_mark(process.pid)
+        if mark is None or mark[0] != worker_id:
+            continue
+        with suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found[process.pid] = process
+                found.update((child.pid, child) for child in process.children(recursive=True))
+    return list(found.values())

@@ -1,0 +1,35 @@
+"""Rescue: find workers of this machine that died, end what they left, and take their jobs back."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+
+from queuectl.db import presence
+from queuectl.db.engine import Store
+from queuectl.service import workers
+from queuectl.worker import processes
+
+
+def rescue_dead(store: Store) -> list[str]:
+    """Take the jobs of dead workers back; return the jobs' ids.
+
+    A worker is dead when the lock on its file can be taken. It is held while its processes are
+    killed and its jobs are taken back, so that of two rescuers one does it, and the order stands:
+    first no process is left, then the jobs may run again. Raises StoreError.
+    """
+    with ExitStack() as held:
+        dead = []
+        for worker_id in workers.alive_ids(store):
+            if worker_id == os.environ.get(processes.MARK_WORKER):
+                continue  # this is a command of that worker's: it would kill itself
+            lock = presence.take(store.location, worker_id, create=False)
+            if lock is None:
+                continue
+            gone = processes.end_marked(worker_id)
+            held.callback(lock.release, remove=gone)
+            if gone:
+                dead.append(worker_id)
+        if not dead and not workers.has_orphans(store):
+            return []
+        return workers.rescue(store, dead)

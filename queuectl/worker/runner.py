@@ -1,0 +1,184 @@
+"""One attempt: start the command, watch its time, see its end.
+
+The command runs as ``/bin/sh -c COMMAND`` in a session of its own, so that it has no terminal, with
+end of file as its input, and its output in a pipe that this worker reads. Its end is the end of its
+shell. The order of what follows matters:
+
+    1. the pidfd becomes readable: the shell is a zombie, and its number still belongs to it
+    2. the process group is killed, by that number, which nobody else can have yet
+    3. the shell is reaped (``wait4`` gives what it cost)
+    4. what left the group has become a child of this worker by now, and is ended by the worker,
+       but for what bears the mark of another job that still runs
+    5. what is left in the pipe is read; nobody is waited for, however long they keep it open
+
+A timeout, and a stop that does not wait, send TERM to the group, then KILL after a grace of 5 s.
+Each crash of the worker in between leaves processes that bear the marks of ``processes.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from queuectl.domain.durations import format_duration
+from queuectl.domain.job import Claim, Ending, Outcome
+from queuectl.worker import processes
+from queuectl.worker.output import OutputCapture
+
+#: From TERM to KILL, in seconds.
+GRACE_SECONDS = 5.0
+_LONGEST_QUOTE = 200
+
+_SHELL_REASONS = {126: "the command cannot be executed", 127: "the command was not found"}
+
+
+class Execution:
+    """A command that runs. Times are by the monotonic clock unless they say otherwise."""
+
+    def __init__(
+        self, claim: Claim, process: subprocess.Popen[bytes], capture: OutputCapture
+    ) -> None:
+        self.claim = claim
+        self.capture = capture
+        self.pid = process.pid
+        self.pidfd = os.pidfd_open(process.pid)
+        self._process = process
+        self._started_at = datetime.now(UTC)
+        self._started = time.monotonic()
+        #: When ``expire`` is to be called; None: never.
+        self.deadline = (
+            None if claim.timeout_seconds is None else self._started + claim.timeout_seconds
+        )
+        #: Why it is being ended, if it is.
+        self._ending: Ending | None = None
+
+    def expire(self, now: float) -> None:
+        """The deadline has passed: its time is over, or its grace is."""
+        if self._ending is None:
+            self.terminate(Ending.TIMED_OUT, now)
+        else:
+            self.kill(self._ending)
+
+    def terminate(self, ending: Ending, now: float) -> None:
+        """Ask the command to end; it is killed after the grace."""
+        if self._ending is None:
+            self._ending = ending
+            self.deadline = now + GRACE_SECONDS
+            processes.signal_group(self.pid, signal.SIGTERM)
+            processes.signal_group(self.pid, signal.SIGCONT)  # a stopped one hears no TERM
+
+    def kill(self, ending: Ending) -> None:
+        """End the command at once."""
+        self._ending = self._ending or ending
+        self.deadline = None
+        processes.signal_group(self.pid, signal.SIGKILL)
+
+    def reap(self) -> tuple[int, resource.struct_rusage]:
+        """Kill what is left of the group and take in the shell's status; call it once."""
+        processes.signal_group(self.pid, signal.SIGKILL)
+        _, status, usage = os.wait4(self.pid, 0)
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        os.close(self.pidfd)
+        return self._process.returncode, usage
+
+    def outcome(self, code: int, usage: resource.struct_rusage) -> Outcome:
+        """Return what became of the attempt; reads the rest of its output."""
+        self.capture.finish()
+        lasted = timedelta(seconds=time.monotonic() - self._started)
+        ending = self._ending or (Ending.COMPLETED if code == 0 else Ending.FAILED)
+        return Outcome(
+            ending=ending,
+            started_at=self._started_at,
+            # Not the wall clock of the end: it may have jumped, and a duration must not.
+            finished_at=self._started_at + lasted,
+            exit_code=code if code >= 0 else None,
+            signal=-code if code < 0 else None,
+            cpu_user_seconds=usage.ru_utime,
+            cpu_system_seconds=usage.ru_stime,
+            max_rss_bytes=usage.ru_maxrss * 1024,
+            output_bytes=self.capture.total_bytes,
+            output_tail=self.capture.tail,
+            error=self._error(ending, code),
+        )
+
+    def _error(self, ending: Ending, code: int) -> str | None:
+        if ending is Ending.COMPLETED:
+            return self.capture.error
+        if ending is Ending.TIMED_OUT:
+            reason = f"timed out after {format_duration(self.claim.timeout_seconds or 0)}"
+        elif ending is Ending.STOPPED:
+            reason = "stopped with its worker"
+        else:
+            reason = _describe_exit(code)
+        parts = [reason, _last_line(self.capture.tail), self.capture.error]
+        return ": ".join(part for part in parts if part)
+
+
+def _describe_exit(code: int) -> str:
+    if code < 0:
+        try:
+            return f"killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"killed by signal {-code}"
+    reason = _SHELL_REASONS.get(code)
+    return f"exit code {code} ({reason})" if reason else f"exit code {code}"
+
+
+def _last_line(tail: bytes) -> str:
+    lines = tail.decode(errors="replace").strip().splitlines()
+    return lines[-1].strip()[:_LONGEST_QUOTE].replace("\0", "") if lines else ""
+
+
+def start(
+    claim: Claim,
+    capture: OutputCapture,
+    environment: Mapping[str, str],
+    worker_id: str,
+    null_input: int,
+) -> Execution | Outcome:
+    """Start the command of a claim, or return the outcome of one that could not be started."""
+    started_at = datetime.now(UTC)
+    try:
+        process = subprocess.Popen(  # noqa: S603  # to run shell commands is what this is for
+            ["/bin/sh", "-c", claim.command],
+            stdin=null_input,
+            stdout=capture.write_end,
+            stderr=capture.write_end,
+            cwd=claim.cwd,
+            env={**environment, **(claim.env or {}), **_marks(claim, worker_id)},
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        capture.started()
+        capture.finish()
+        return Outcome(
+            ending=Ending.FAILED,
+            started_at=started_at,
+            finished_at=datetime.now(UTC),
+            output_bytes=0,
+            output_tail=b"",
+            error=_describe_refusal(claim, error),
+        )
+    capture.started()
+    return Execution(claim, process, capture)
+
+
+def _marks(claim: Claim, worker_id: str) -> dict[str, str]:
+    return {
+        processes.MARK_JOB: claim.id,
+        processes.MARK_ATTEMPT: str(claim.run),
+        processes.MARK_CLAIM: claim.mark,
+        processes.MARK_WORKER: worker_id,
+    }
+
+
+def _describe_refusal(claim: Claim, error: Exception) -> str:
+    if isinstance(error, OSError) and claim.cwd is not None and error.filename == claim.cwd:
+        return f"could not be started in {claim.cwd}: {error.strerror}"
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return f"could not be started: {reason}"

@@ -1,0 +1,375 @@
+"""The supervisor: starts workers, watches them, ends what a dead one left, and replaces it.
+
+The protocol between the processes of one ``worker start``:
+
+    supervisor   never opens the store (a short-lived child checks, creates or upgrades it first).
+                 Imports everything once, freezes the collector's generations and forks, so that
+                 workers share its pages. It is a subreaper: what a dead worker leaves becomes its
+                 child, marked or not, and is killed before the replacement starts.
+    worker       has a process group of its own, so that one Ctrl-C is one signal, to the
+                 supervisor alone. Writes its lease to a socket every second.
+
+    a worker dies                     its processes are killed; a replacement rescues its jobs
+    a worker is silent                for two thirds of its lease: killed, then as above
+    the supervisor dies               its workers see the end of the socket, drain and leave
+    the supervisor is suspended       its workers go on; awake again, it starts its count anew
+    both die in one blow              their jobs run on until somebody on this machine rescues; the
+                                      one window in which another machine could start one twice
+    a stop by signal                  first drain, then now; handed to each worker as TERM
+    a stop by the store               each worker reads it; a replacement inherits it by supervisor
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import secrets
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from queuectl.db.engine import open_store
+from queuectl.db.files import PRIVATE_FILE
+from queuectl.errors import QueuectlError, StoreError
+from queuectl.service import workers
+from queuectl.settings import StoreLocation
+from queuectl.worker import processes
+from queuectl.worker.events import EventLog
+from queuectl.worker.worker import EXIT_LEFT, Worker, WorkerPlan, _drain
+
+__all__ = ["WorkerPlan", "detach", "run_supervisor"]
+
+#: A loop that took longer than this was suspended: nobody's silence can be judged by it.
+_SUSPENDED_SECONDS = 3.0
+_TICK_SECONDS = 1.0
+#: A worker that dies within this time of its start is replaced after a pause, which doubles.
+_QUICK_DEATH_SECONDS = 5.0
+_LONGEST_PAUSE_SECONDS = 30.0
+#: What a worker may take for its first report, before its lease is known.
+_FIRST_LEASE_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class _Child:
+    """A worker as its supervisor sees it. Times are by the monotonic clock."""
+
+    pid: int
+    worker_id: str
+    socket: socket.socket
+    started: float
+    heard: float
+    lease: float = _FIRST_LEASE_SECONDS
+    ready: bool = False
+
+
+@dataclass(slots=True)
+class _Vacancy:
+    """A place whose worker died; it is filled at ``due``, by the monotonic clock."""
+
+    due: float
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """The parent of the workers of one ``worker start``."""
+
+    location: StoreLocation
+    plan: WorkerPlan
+    #: Called once, when all workers have reported.
+    on_ready: Callable[[], None] = lambda: None
+    _id: str = field(default_factory=lambda: secrets.token_hex(8))
+    _children: dict[int, _Child] = field(default_factory=dict)
+    _vacancies: list[_Vacancy] = field(default_factory=list)
+    _foreign: set[int] = field(default_factory=set)
+    _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+    _signals: int = 0
+    _stop_mode: str | None = None
+    _announced: bool = False
+
+    def run(self) -> int:
+        """Supervise until every worker has left; return the exit code of ``worker start``."""
+        _check_store(self.location)
+        processes.become_subreaper()
+        self._listen()
+        gc.collect()
+        gc.freeze()
+        for _ in range(self.plan.count):
+            self._hire()
+        last = time.monotonic()
+        while self._children or self._vacancies:
+            for key, _ in self._selector.select(self._patience()):
+                key.data()
+            now = time.monotonic()
+            if now - last > _SUSPENDED_SECONDS:
+                self._start_count_anew(now)
+            last = now
+            self._obey_signals()
+            self._bury(now)
+            self._judge_silence(now)
+            self._fill_vacancies(now)
+        return 0
+
+    def _patience(self) -> float:
+        now = time.monotonic()
+        return min([_TICK_SECONDS] + [max(0.0, vacancy.due - now) for vacancy in self._vacancies])
+
+    @property
+    def _log(self) -> EventLog:
+        return EventLog(self.plan.log_format, "supervisor")
+
+    def _listen(self) -> None:
+        wake, wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
+        self._selector.register(wake, selectors.EVENT_READ, lambda: _drain(wake))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._count_signal)
+        signal.signal(signal.SIGHUP, self._count_signal)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.signal(
+            signal.SIGCONT, lambda number, frame: self._start_count_anew(time.monotonic())
+        )
+
+    def _count_signal(self, number: int, frame: object) -> None:
+        self._signals += 1
+
+    def _hire(self) -> None:
+        ours, theirs = socket.socketpair()
+        worker_id = secrets.token_hex(8)
+        pid = os.fork()
+        if pid == 0:
+            _become_worker(self, worker_id, ours, theirs)
+        theirs.close()
+        ours.setblocking(False)
+        now = time.monotonic()
+        child = _Child(pid, worker_id, ours, started=now, heard=now)
+        self._children[pid] = child
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(child))
+
+    def _hear(self, child: _Child) -> None:
+        try:
+            report = child.socket.recv(4096)
+        except (BlockingIOError, ConnectionResetError):
+            return
+        if not report:
+            self._selector.unregister(child.socket)  # it is ending; its burial tells how
+            return
+        child.heard = time.monotonic()
+        child.ready = True
+        with suppress(ValueError, IndexError):
+            child.lease = float(report.split()[-1])
+        if not self._announced and all(c.ready for c in self._children.values()):
+            self._announced = True
+            self.on_ready()
+
+    # Deaths
+
+    def _bury(self, now: float) -> None:
+        """Reap workers that ended; kill what the dead ones left, and arrange for others."""
+        dead = []
+        for child in list(self._children.values()):
+            pid, status = os.waitpid(child.pid, os.WNOHANG)
+            if pid:
+                self._forget(child)
+                if os.waitstatus_to_exitcode(status) != EXIT_LEFT:
+                    dead.append((child, os.waitstatus_to_exitcode(status)))
+        if dead:
+            if not processes.end_children(self._is_spared):
+                self._log.emit("stray", "a dead worker left a process that cannot be ended")
+            for child, code in dead:
+                self._arrange_successor(child, code, now)
+        elif not self._vacancies:
+            # What became a child while no worker was dead is none of theirs: as process 1 of a
+            # container a supervisor adopts strangers.
+            self._foreign = set(processes.children()).difference(self._children)
+            processes.reap_zombies(lambda pid: pid in self._children)
+
+    def _is_spared(self, pid: int) -> bool:
+        if pid in self._children:
+            return True
+        return pid in self._foreign and processes.read_mark(pid) is None
+
+    def _forget(self, child: _Child) -> None:
+        del self._children[child.pid]
+        with suppress(KeyError):
+            self._selector.unregister(child.socket)
+        child.socket.close()
+
+    def _arrange_successor(self, child: _Child, code: int, now: float) -> None:
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        self._log.emit("worker-died", f"worker {child.worker_id[:6]} {how}", worker=child.worker_id)
+        if not child.ready:
+            # It could not even begin: the store is away or spoilt, and trying on is all there is.
+            pause = min(max(1.0, 2 * (now - child.started)), _LONGEST_PAUSE_SECONDS)
+        else:
+            pause = 0.0 if now - child.started > _QUICK_DEATH_SECONDS else 0.2
+        self._vacancies.append(_Vacancy(now + pause))
+
+    def _fill_vacancies(self, now: float) -> None:
+        due = [vacancy for vacancy in self._vacancies if vacancy.due <= now]
+        for vacancy in due:
+            self._vacancies.remove(vacancy)
+            self._hire()
+
+    def _judge_silence(self, now: float) -> None:
+        for child in self._children.values():
+            if now - child.heard > child.lease * 2 / 3:
+                self._log.emit(
+                    "worker-silent",
+                    f"worker {child.worker_id[:6]} has not reported for"
+                    f" {now - child.heard:.0f} s; ends it",
+                    worker=child.worker_id,
+                )
+                with suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGKILL)
+                child.heard = now  # its burial comes with the next round
+
+    def _start_count_anew(self, now: float) -> None:
+        for child in self._children.values():
+            child.heard = now
+
+    # Stopping
+
+    def _obey_signals(self) -> None:
+        count, self._signals = self._signals, 0
+        for _ in range(count):
+            self._stop_mode = "drain" if self._stop_mode is None else "now"
+            self._log.emit(
+                "stopping",
+                "stops; running jobs may end (once more: ends them now)"
+                if self._stop_mode == "drain"
+                else "stops now; running jobs are put back",
+            )
+            for pid in self._children:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+
+
+def run_supervisor(location: StoreLocation, plan: WorkerPlan) -> int:
+    """Run workers in the foreground until they have left; return the exit code.
+
+    Raises StoreError when the store cannot be used.
+    """
+    return Supervisor(location, plan).run()
+
+
+def detach(location: StoreLocation, plan: WorkerPlan) -> int:
+    """Start workers that outlive this terminal; return their supervisor's process id.
+
+    Returns when all workers are ready. Their events go to the store's ``.worker.log``. Raises
+    QueuectlError when they did not come up.
+    """
+    _check_store(location)
+    ready, tell = os.pipe2(os.O_CLOEXEC)
+    first = os.fork()
+    if first == 0:
+        os.close(ready)
+        _leave_terminal(location, plan, tell)
+    os.close(tell)
+    os.waitpid(first, 0)
+    with os.fdopen(ready, "rb") as answer:
+        pid = answer.read()
+    if not pid:
+        raise QueuectlError(
+            "the workers did not start", hint=f"the reason stands in {location.worker_log}"
+        )
+    return int(pid)
+
+
+def _leave_terminal(location: StoreLocation, plan: WorkerPlan, tell: int) -> None:
+    """Become a process of no terminal and supervise there; never returns."""
+    os.setsid()
+    if os.fork() != 0:
+        os._exit(0)
+    code = 1
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        log = os.open(location.worker_log, flags, PRIVATE_FILE)
+        null = os.open(os.devnull, os.O_RDONLY)
+        for target, source in ((0, null), (1, log), (2, log)):
+            os.dup2(source, target)
+        os.chdir("/")
+        for mark in processes.MARKS:
+            os.environ.pop(mark, None)
+
+        def on_ready() -> None:
+            os.write(tell, str(os.getpid()).encode())
+            os.close(tell)
+
+        code = Supervisor(location, plan, on_ready).run()
+    except QueuectlError as error:
+        EventLog(plan.log_format, "supervisor").emit("failed", f"error: {error.message}")
+    finally:
+        os._exit(code)
+
+
+def _check_store(location: StoreLocation) -> None:
+    """Create or upgrade the store in a child, so that this process never opens it.
+
+    Raises StoreError with what the child found.
+    """
+    answer, tell = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        code = 0
+        try:
+            store = open_store(location)
+            workers.alive_ids(store)
+            store.close()
+        except StoreError as error:
+            code = error.exit_code
+            os.write(tell, f"{error.message}\0{error.hint or ''}".encode())
+        except BaseException as error:  # whatever it is, the parent must hear of it
+            code = 1
+            os.write(tell, f"the store cannot be opened: {error!r}\0".encode())
+        finally:
+            os._exit(code)
+    os.close(tell)
+    with os.fdopen(answer, "rb") as file:
+        problem = file.read().decode(errors="replace")
+    os.waitpid(pid, 0)
+    if problem:
+        message, _, hint = problem.partition("\0")
+        raise StoreError(message, hint=hint or None)
+
+
+def _become_worker(
+    supervisor: Supervisor, worker_id: str, ours: socket.socket, theirs: socket.socket
+) -> None:
+    """Turn a fresh fork into a worker; never returns."""
+    code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGCONT, signal.SIG_DFL)
+        # Handlers that do nothing, not SIG_IGN: that would be passed on to every command.
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
+        signal.signal(signal.SIGTTOU, lambda number, frame: None)
+        os.setpgid(0, 0)
+        ours.close()
+        for child in supervisor._children.values():
+            child.socket.close()
+        plan = supervisor.plan
+        registration = workers.Registration(
+            worker_id=worker_id,
+            supervisor_id=supervisor._id,
+            host=socket.gethostname(),
+            boot_id=processes.boot_id(),
+            pid=os.getpid(),
+            slots=plan.concurrency,
+            queues=plan.queues,
+        )
+        stop_mode = supervisor._stop_mode
+        code = Worker(supervisor.location, plan, registration, theirs, stop_mode).run()
+    except QueuectlError as error:
+        EventLog(supervisor.plan.log_format, f"worker {worker_id[:6]}").emit(
+            "failed", f"error: {error.message}"
+        )
+    except BaseException:  # a worker's traceback must not become the supervisor's
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(code)

@@ -1,0 +1,419 @@
+"""The loop of one worker: settle what ended, claim what fits, run it.
+
+One thread and one selector, over the commands' pidfds and output pipes, the supervisor's socket,
+the bell, and a pipe into which signals are written. Handlers only set flags.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from queuectl.db import presence
+from queuectl.db.engine import Store, open_store
+from queuectl.db.wakeup import POLL_SECONDS, Doorbell
+from queuectl.domain.durations import format_duration
+from queuectl.domain.job import Claim, Ending, Outcome, State
+from queuectl.domain.retry import Decision
+from queuectl.errors import Conflict, StoreError, WorkerDeclaredDead
+from queuectl.service import claims, config, workers
+from queuectl.service.claims import Claimant, Settlement
+from queuectl.settings import StoreLocation
+from queuectl.worker import processes, runner
+from queuectl.worker.events import EventLog
+from queuectl.worker.output import OutputCapture
+from queuectl.worker.rescue import rescue_dead
+from queuectl.worker.runner import Execution
+
+#: How often a worker reports to its supervisor, buries strays and looks for dead neighbours.
+TICK_SECONDS = 1.0
+#: The poll behind the bell; jittered, so that many idle workers do not look at once.
+POLL_STORE_SECONDS = 5.0
+#: A worker without a free slot looks at a bell that rang after this long: only a stop can matter.
+BUSY_LOOK_SECONDS = 0.05
+#: The longest pause between two tries to reach a store that is away.
+LONGEST_PAUSE_SECONDS = 5.0
+
+EXIT_LEFT = 0
+EXIT_DECLARED_DEAD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlan:
+    """What ``worker start`` was asked for. ``queues`` None: all of them."""
+
+    count: int = 1
+    concurrency: int = 1
+    queues: tuple[str, ...] | None = None
+    drain: bool = False
+    log_format: str = "text"
+
+
+class Worker:
+    """A worker process, from its registration to its leaving."""
+
+    def __init__(
+        self,
+        location: StoreLocation,
+        plan: WorkerPlan,
+        registration: workers.Registration,
+        supervisor: socket.socket,
+        stop_mode: str | None,
+    ) -> None:
+        self._location = location
+        self._plan = plan
+        self._registration = registration
+        self._id = registration.worker_id
+        self._supervisor = supervisor
+        self._stop_mode = stop_mode
+        self._log = EventLog(plan.log_format, f"worker {self._id[:6]}")
+        self._claimant = Claimant(
+            self._id, registration.host, registration.pid, registration.queues
+        )
+        self._environment = dict(os.environ)
+        self._null_input = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._running: dict[int, Execution] = {}  # by the shell's process id
+        self._ended: list[Settlement] = []
+        self._signals = 0
+        #: Whether a turn may find something to claim.
+        self._hungry = True
+        self._away_tries = 0
+        self._retry_at = 0.0
+        self._look_at = 0.0
+        self._tick_at = 0.0
+        self._beat_at = 0.0
+        self._seen_version = -1
+        self._selector = selectors.DefaultSelector()
+
+    def run(self) -> int:
+        """Work until told to stop; return the exit code for the supervisor."""
+        processes.become_subreaper()
+        lock = presence.take(self._location, self._id, create=True)
+        if lock is None:
+            raise Conflict(f"the worker id {self._id} is taken")
+        store = open_store(self._location)
+        workers.register(store, self._registration)
+        self._options = config.read_options(store)
+        self._rescue(store)
+        self._log.emit("worker-started", self._describe(), worker=self._id)
+        with Doorbell(self._location) as bell:
+            self._listen(bell)
+            try:
+                self._loop(store, bell)
+            except WorkerDeclaredDead as error:
+                self._log.emit("worker-declared-dead", f"{error.message}; ends its jobs")
+                self._end_everything()
+                return EXIT_DECLARED_DEAD
+        self._leave(store)
+        store.close()
+        lock.release(remove=True)
+        self._log.emit("worker-stopped", "stopped", worker=self._id)
+        return EXIT_LEFT
+
+    def _describe(self) -> str:
+        queues = ", ".join(self._plan.queues) if self._plan.queues else "all queues"
+        slots = self._plan.concurrency
+        return f"started as process {os.getpid()}, {slots} slot{'s' * (slots != 1)}, {queues}"
+
+    def _listen(self, bell: Doorbell) -> None:
+        wake, wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake_writer)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._count_signal)
+        self._selector.register(wake, selectors.EVENT_READ, lambda: _drain(wake))
+        self._selector.register(self._supervisor, selectors.EVENT_READ, self._hear_supervisor)
+        if bell.fileno is not None:
+            self._selector.register(bell.fileno, selectors.EVENT_READ, lambda: self._hear(bell))
+
+    def _count_signal(self, number: int, frame: object) -> None:
+        self._signals += 1
+
+    def _hear_supervisor(self) -> None:
+        """It never says anything: what can be read is the end of its life."""
+        self._selector.unregister(self._supervisor)
+        self._log.emit("supervisor-lost", "its supervisor is gone; ends after its running jobs")
+        self._ask_stop("drain")
+
+    def _hear(self, bell: Doorbell) -> None:
+        if bell.heard():
+            free = self._free() > 0
+            self._look_at = min(
+                self._look_at, time.monotonic() + (0 if free else BUSY_LOOK_SECONDS)
+            )
+
+    # The loop
+
+    def _loop(self, store: Store, bell: Doorbell) -> None:
+        while True:
+            self._obey_signals()
+            now = time.monotonic()
+            self._watch_time(store, now)
+            if now >= self._retry_at:
+                self._work(store, now)
+            if self._is_done():
+                return
+            for key, _ in self._selector.select(self._patience(bell)):
+                # An earlier event of the same round may have closed this one's descriptor.
+                if self._selector.get_map().get(key.fd) is key:
+                    key.data()
+            if bell.fileno is None:
+                self._hear(bell)
+
+    def _work(self, store: Store, now: float) -> None:
+        try:
+            if self._ended or (self._hungry and self._may_claim()):
+                self._take_turn(store)
+            elif now >= self._look_at:
+                self._look(store)
+        except StoreError as error:
+            self._store_is_away(error)
+
+    def _patience(self, bell: Doorbell) -> float:
+        """Return how long the selector may sleep, in seconds."""
+        at = [self._tick_at, self._beat_at]
+        at += [run.deadline for run in self._running.values() if run.deadline is not None]
+        if self._ended or (self._hungry and self._may_claim()):
+            at.append(self._retry_at)
+        else:
+            at.append(max(self._look_at, self._retry_at))
+        patience = max(0.0, min(at) - time.monotonic())
+        return min(patience, POLL_SECONDS) if bell.fileno is None else patience
+
+    def _free(self) -> int:
+        return self._plan.concurrency - len(self._running)
+
+    def _may_claim(self) -> bool:
+        return self._stop_mode is None and self._free() > 0
+
+    def _is_done(self) -> bool:
+        if self._running or self._ended:
+            # Told to leave at once while the store is away: the jobs are taken back by a rescue.
+            return self._stop_mode == "now" and not self._running and self._away_tries > 0
+        return self._stop_mode is not None or (self._plan.drain and not self._hungry)
+
+    # Turns
+
+    def _take_turn(self, store: Store) -> None:
+        free = self._free() if self._may_claim() else 0
+        turn = claims.take_turn(
+            store, self._claimant, self._ended, free=free, idle=not self._running
+        )
+        self._store_is_back()
+        self._options = turn.options
+        self._tell(turn.decisions, turn.lost)
+        self._ended = []
+        self._hungry = len(turn.claims) >= free > 0
+        if not self._hungry:
+            self._look_at = 0.0  # one look tells when the next job is due
+        if turn.stop_mode is not None:
+            self._ask_stop(turn.stop_mode)
+        for claim in turn.claims:
+            self._start(claim)
+
+    def _look(self, store: Store) -> None:
+        version = store.data_version()
+        outlook = claims.look(store, self._claimant)
+        self._store_is_back()
+        self._seen_version = version
+        self._look_at = time.monotonic() + self._next_look(outlook.next_due_at)
+        self._hungry = outlook.due
+        if outlook.stop_mode is not None:
+            self._ask_stop(outlook.stop_mode)
+
+    def _next_look(self, next_due_at: datetime | None) -> float:
+        poll = POLL_STORE_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311  # jitter, no secret
+        if next_due_at is None:
+            return poll
+        return min(poll, max(0.0, (next_due_at - datetime.now(UTC)).total_seconds()))
+
+    def _store_is_away(self, error: StoreError) -> None:
+        if self._away_tries == 0:
+            self._log.emit("store-away", f"claims nothing: {error.message}", error=error.message)
+        pause = min(0.05 * 2**self._away_tries, LONGEST_PAUSE_SECONDS)
+        self._retry_at = time.monotonic() + pause * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
+        self._away_tries += 1
+
+    def _store_is_back(self) -> None:
+        if self._away_tries:
+            self._log.emit("store-back", "the store is back")
+            self._away_tries = 0
+
+    # Commands
+
+    def _start(self, claim: Claim) -> None:
+        retries = claim.max_retries + 1
+        self._log.emit(
+            "job-started",
+            f"job {claim.id} started, attempt {claim.attempts + 1} of {retries}: {claim.command}",
+            job=claim.id,
+            run=claim.run,
+            queue=claim.queue,
+        )
+        capture = OutputCapture(self._location, claim.seq, claim.run, self._options.output_limit)
+        started = runner.start(claim, capture, self._environment, self._id, self._null_input)
+        if isinstance(started, Outcome):
+            self._ended.append(Settlement(claim, started))
+            return
+        self._running[started.pid] = started
+        self._selector.register(started.pidfd, selectors.EVENT_READ, lambda: self._end(started))
+        self._selector.register(
+            capture.pipe, selectors.EVENT_READ, lambda: self._pump(started.capture)
+        )
+        if self._stop_mode == "now":
+            started.terminate(Ending.STOPPED, time.monotonic())
+
+    def _pump(self, capture: OutputCapture) -> None:
+        if not capture.pump():
+            self._selector.unregister(capture.pipe)
+
+    def _end(self, run: Execution) -> None:
+        self._selector.unregister(run.pidfd)
+        with suppress(KeyError):
+            self._selector.unregister(run.capture.pipe)
+        code, usage = run.reap()
+        del self._running[run.pid]
+        if not processes.end_children(self._spare()):
+            self._log.emit("stray", f"job {run.claim.id} left a process that cannot be ended")
+        self._ended.append(Settlement(run.claim, run.outcome(code, usage)))
+
+    def _spare(self) -> Callable[[int], bool]:
+        """Return what tells whether a child of this worker belongs to a job that still runs."""
+        marks = {(self._id, run.claim.mark) for run in self._running.values()}
+
+        def spare(pid: int) -> bool:
+            if pid in self._running:
+                return True
+            if not marks:
+                return False
+            mark = processes.read_mark(pid)
+            return mark in marks or (mark is None and _is_alive(pid))
+
+        return spare
+
+    def _end_everything(self) -> None:
+        for run in self._running.values():
+            run.kill(Ending.LOST)
+        processes.end_children(lambda pid: False)
+        self._running.clear()
+
+    # Time
+
+    def _watch_time(self, store: Store, now: float) -> None:
+        for run in list(self._running.values()):
+            if run.deadline is not None and run.deadline <= now:
+                run.expire(now)
+        if now >= self._tick_at:
+            self._tick_at = now + TICK_SECONDS
+            self._report()
+            processes.reap_zombies(lambda pid: pid in self._running)
+            if now >= self._retry_at:
+                self._rescue(store)
+        if now >= self._beat_at and now >= self._retry_at:
+            self._beat(store, now)
+
+    def _report(self) -> None:
+        with suppress(OSError):  # the supervisor is suspended, or gone
+            self._supervisor.send(f"{self._options.lease}\n".encode(), socket.MSG_DONTWAIT)
+
+    def _beat(self, store: Store, now: float) -> None:
+        self._beat_at = now + self._options.lease / 3
+        try:
+            if not workers.beat(store, self._id, self._options.lease):
+                raise WorkerDeclaredDead(f"worker {self._id} was declared dead")
+        except StoreError as error:
+            self._beat_at = now
+            self._store_is_away(error)
+
+    def _rescue(self, store: Store) -> None:
+        try:
+            rescued = rescue_dead(store)
+        except StoreError as error:
+            self._store_is_away(error)
+            return
+        for job_id in rescued:
+            self._log.emit("job-rescued", f"job {job_id} taken back from a dead worker", job=job_id)
+        if rescued:
+            self._hungry = True
+
+    # Stopping
+
+    def _obey_signals(self) -> None:
+        count, self._signals = self._signals, 0
+        for _ in range(count):
+            self._ask_stop("drain" if self._stop_mode is None else "now")
+
+    def _ask_stop(self, mode: str) -> None:
+        if self._stop_mode in ("now", mode):
+            return
+        self._stop_mode = mode
+        count = len(self._running)
+        waits = f"{count} running job{'s' * (count != 1)}"
+        if mode == "now":
+            self._log.emit("stopping", f"stops now, ends {waits} and puts them back")
+            for run in self._running.values():
+                run.terminate(Ending.STOPPED, time.monotonic())
+        else:
+            self._log.emit("stopping", f"stops, waits for {waits}" if count else "stops")
+
+    def _leave(self, store: Store) -> None:
+        with suppress(StoreError):  # a rescue will find that this worker is gone
+            workers.leave(store, self._id)
+
+    # Telling
+
+    def _tell(self, decisions: dict[str, Decision], lost: list[Settlement]) -> None:
+        for item in self._ended:
+            decision = decisions.get(item.claim.mark)
+            if decision is not None:
+                self._tell_settled(item, decision)
+        for item in lost:
+            self._log.emit(
+                "result-dropped",
+                f"job {item.claim.id}: its claim was lost, the result is dropped",
+                job=item.claim.id,
+                run=item.claim.run,
+            )
+
+    def _tell_settled(self, item: Settlement, decision: Decision) -> None:
+        outcome, claim = item.outcome, item.claim
+        lasted = (outcome.finished_at - outcome.started_at).total_seconds()
+        if decision.state is State.COMPLETED:
+            message = f"completed in {format_duration(lasted)}"
+        elif decision.state is State.DEAD:
+            message = f"is dead, {decision.dead_reason}: {outcome.error}"
+        elif decision.state is State.FAILED and decision.run_at is not None:
+            pause = max(0.0, (decision.run_at - datetime.now(UTC)).total_seconds())
+            message = f"failed: {outcome.error}; tries again in {format_duration(round(pause))}"
+        else:
+            message = "put back"
+        self._log.emit(
+            f"job-{outcome.ending.replace(' ', '-')}",
+            f"job {claim.id} {message}",
+            job=claim.id,
+            run=claim.run,
+            state=decision.state,
+            exit_code=outcome.exit_code,
+            signal=outcome.signal,
+            seconds=round(lasted, 3),
+            error=outcome.error,
+        )
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a child runs; a zombie does not, and can be reaped."""
+    result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return result is None
+
+
+def _drain(descriptor: int) -> None:
+    with suppress(BlockingIOError):
+        while os.read(descriptor, 512):
+            pass
