@@ -14,7 +14,7 @@ fi
 for variable in ${!QUEUECTL_@}; do # defaults of the caller's own would make other steps of these
   [[ $variable == QUEUECTL_DB_PATH ]] || unset "$variable"
 done
-scratch=$(mktemp -d)
+scratch=$(mktemp -d -t queuectl-demo.XXXXXX)
 export QUEUECTL_DB_PATH=${QUEUECTL_DB_PATH:-$scratch/queue.db}
 
 started=

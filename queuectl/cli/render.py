@@ -77,7 +77,9 @@ def out(text: str = "") -> None:
 
 def out_lines(lines: Iterable[str]) -> None:
     """Print many lines of results, as they stand."""
-    sys.stdout.writelines(f"{line}\n" for line in lines)
+    text = "\n".join(lines)
+    if text:
+        print(text)
 
 
 def out_bytes(data: bytes) -> None:

@@ -87,7 +87,7 @@ def _read_line(number: int, line: bytes) -> JobRequest:
     if len(line) > LARGEST_JOB_BYTES:
         raise InvalidJob([_TOO_LARGE], where=where)
     try:
-        text = line.decode()
+        text = line.rstrip(b"\r\n").decode()
     except UnicodeDecodeError as error:
         raise InvalidJob([f"is not UTF-8 at byte {error.start + 1}"], where=where) from error
     return decode_request(text, where=where)
@@ -148,15 +148,19 @@ class _Text:
         except RecursionError as error:
             raise InvalidJob(["the JSON is nested too deeply"], where=where) from error
         except ValueError as error:
-            cut = isinstance(error, JSONDecodeError) and (
-                error.msg.startswith("Unterminated string")
-                or error.pos >= len(self.buffer) - _LONGEST_LITERAL
-            )
-            reason = _TOO_LARGE if cut and not self.ended else describe_json_error(error)
-            raise InvalidJob([reason], where=where) from error
+            raise InvalidJob([self._describe(error)], where=where) from error
         if self.position - start > LARGEST_JOB_BYTES:
             raise InvalidJob([_TOO_LARGE], where=where)
         return value
+
+    def _describe(self, error: ValueError) -> str:
+        if not isinstance(error, JSONDecodeError):
+            return describe_json_error(error)
+        unclosed = error.msg.startswith("Unterminated string")
+        if not self.ended and (unclosed or error.pos >= len(self.buffer) - _LONGEST_LITERAL):
+            return _TOO_LARGE
+        line = self.line + self.buffer.count("\n", self.position, error.pos)
+        return f"not valid JSON: {error.msg} at line {line} column {error.colno}"
 
 
 def _read_object(text: _Text) -> JobRequest:

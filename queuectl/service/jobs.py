@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, literal_column, select
+from sqlalchemy import Connection, literal_column, select
 from sqlalchemy.exc import IntegrityError
 
 from queuectl.db.engine import Store
 from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow
 from queuectl.domain.job import Attempt, Job, State
-from queuectl.domain.options import Options
 from queuectl.domain.request import JobRequest
 from queuectl.errors import Conflict, InvalidInput, NotFound
 from queuectl.service import config, queues
+from queuectl.service.insertion import generate_ids, insert_jobs
 from queuectl.service.rows import ATTEMPT_COLUMNS, select_jobs, to_attempt, to_job
-from queuectl.service.spool import Spool
+from queuectl.service.spool import Draft, Spool
 
-_ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
-#: Ten base-32 characters: 50 random bits. A million at once meet with a chance of 1 in 2,000.
-_ID_LENGTH = 10
 _ID_TRIES = 5
 LAST = "last"
-
-_INSERT = insert(JobRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,57 +65,35 @@ def _insert_all(connection: Connection, spool: Spool, cwd: str | None) -> Receip
     receipt = Receipt([], [])
     names: set[str] = set()
     for chunk in spool.chunks():
-        known = _known_digests(connection, [request.id for request in chunk if request.id])
-        rows = []
-        for request in chunk:
-            row = _to_row(request, options, cwd, now)
-            receipt.ids.append(row["id"])
-            if request.id is None:
-                rows.append(row)
-            elif request.id in known:
-                _require_same(request.id, known[request.id], row["request_digest"])
-                receipt.existing.append(request.id)
-            else:
-                known[request.id] = row["request_digest"]
-                rows.append(row)
-            names.add(request.queue)
-        if rows:
-            connection.execute(_INSERT, rows)
+        new, ids = _sort_out(connection, chunk, receipt)
+        names.update(draft.queue for draft in chunk)
+        if new:
+            insert_jobs(connection, new, ids, options=options, cwd=cwd, now=now)
     queues.ensure(connection, names)
     return receipt
 
 
-def _to_row(
-    request: JobRequest, options: Options, cwd: str | None, now: datetime
-) -> dict[str, Any]:
-    run_at = request.run_at or now
-    if request.delay:
-        run_at = now + timedelta(seconds=request.delay)
-    return {
-        "id": request.id or _generate_id(),
-        "queue": request.queue,
-        "command": request.command,
-        "cwd": request.cwd or cwd,
-        "env": request.env,
-        "state": "scheduled" if run_at > now else "pending",
-        "priority": request.priority,
-        "run_at": run_at,
-        "runs": 0,
-        "attempts": 0,
-        "max_retries": options.max_retries if request.max_retries is None else request.max_retries,
-        "timeout_seconds": options.timeout if request.timeout is None else request.timeout,
-        "backoff_base": request.backoff_base,
-        "crashes": 0,
-        "request_digest": request.digest() if request.id else None,
-        "created_at": now,
-        "updated_at": now,
-        "version": 1,
-    }
-
-
-def _generate_id() -> str:
-    bits = secrets.randbits(5 * _ID_LENGTH)
-    return "".join(_ID_ALPHABET[bits >> shift & 31] for shift in range(0, 5 * _ID_LENGTH, 5))
+def _sort_out(
+    connection: Connection, chunk: list[Draft], receipt: Receipt
+) -> tuple[list[Draft], list[str]]:
+    """Give each job its id, and return those that are not there yet; raises Conflict."""
+    named = [draft.id for draft in chunk if draft.id is not None]
+    generated = generate_ids(len(chunk))
+    if not named:
+        receipt.ids.extend(generated)
+        return chunk, generated
+    known = _known_digests(connection, named)
+    new: dict[str, Draft] = {}
+    for draft, random_id in zip(chunk, generated, strict=True):
+        job_id = draft.id or random_id
+        receipt.ids.append(job_id)
+        if job_id in known:
+            _require_same(job_id, known[job_id], draft.digest)
+            receipt.existing.append(job_id)
+        else:
+            new[job_id] = draft
+            known[job_id] = draft.digest
+    return list(new.values()), list(new)
 
 
 def _known_digests(connection: Connection, ids: list[str]) -> dict[str, str | None]:

@@ -271,8 +271,9 @@ def detach(location: StoreLocation, plan: WorkerPlan) -> int:
         _leave_terminal(location, plan, tell)
     os.close(tell)
     os.waitpid(first, 0)
-    with os.fdopen(ready, "rb") as answer:
-        pid = answer.read()
+    # One write is one read. The end of the pipe comes only if they failed: workers hold it too.
+    pid = os.read(ready, 64)
+    os.close(ready)
     if not pid:
         raise QueuectlError(
             "the workers did not start", hint=f"the reason stands in {location.worker_log}"

@@ -1,0 +1,136 @@
+"""Failpoints: brought into a process when it starts, around every write transaction of the store.
+
+The campaign leaves orders, files in a folder. A process that comes to the place which an order
+names takes it, by removing it, which only one can, and dies there of SIGKILL. An order ``weather``
+is for everybody until its time is over: each commit fails as on a full or a failing disk.
+
+    NUMBER.before.TRANSACTION.0     all statements done, COMMIT not yet sent
+    NUMBER.after.TRANSACTION.0      committed, the caller does not know it yet
+    NUMBER.within.TRANSACTION.N     behind the N-th statement
+    NUMBER.weather.CODE.UNTIL       SQLite's error code, and milliseconds of CLOCK_BOOTTIME
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Engine, event
+
+from queuectl.db import sqlite
+from queuectl.db.engine import Store
+
+ORDERS = "CAMPAIGN_ORDERS"
+STRIKES = "CAMPAIGN_STRIKES"
+FULL = 13
+IOERR_FSYNC = 10 | 4 << 8
+
+_MESSAGES = {FULL: "database or disk is full", IOERR_FSYNC: "disk I/O error"}
+
+
+class Order(NamedTuple):
+    """One file of the folder of orders; ``number`` is what the strike will be known by."""
+
+    number: int
+    stage: str
+    transaction: str
+    count: int
+
+    @property
+    def file(self) -> str:
+        return ".".join(map(str, self))
+
+
+def read_orders(folder: Path) -> list[Order]:
+    """Return what is ordered now."""
+    orders = []
+    for name in os.listdir(folder):  # noqa: PTH208  # ten times as fast, and it is on every commit
+        number, stage, transaction, count = name.split(".")
+        orders.append(Order(int(number), stage, transaction, int(count)))
+    return orders
+
+
+def boottime() -> float:
+    """Return the time by which a campaign counts, in seconds."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def write_strike(path: Path, number: int, detail: str) -> None:
+    """Write down that a fault struck this process; one write, so that lines never mix."""
+    line = f"{number} {os.getpid()} {boottime():.3f} {detail}\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(descriptor, line.encode())
+    os.close(descriptor)
+
+
+class _Passage:
+    """One write transaction on its way past the failpoints."""
+
+    current: _Passage | None = None
+
+    def __init__(self, transaction: str) -> None:
+        self.transaction = transaction
+        self.statements = 0
+        self.orders = read_orders(Path(os.environ[ORDERS]))
+
+    def pass_by(self, stage: str, count: int = 0) -> None:
+        for order in self.orders:
+            if order[1:] == (stage, self.transaction, count):
+                _obey(order)
+
+    def weather(self) -> None:
+        for order in self.orders:
+            if order.stage == "weather" and boottime() * 1000 < order.count:
+                code = int(order.transaction)
+                error = sqlite.LIBRARY.OperationalError(_MESSAGES[code])
+                error.sqlite_errorcode = code
+                raise error
+
+    def count_statement(self) -> None:
+        self.statements += 1
+        self.pass_by("within", self.statements)
+
+
+def _obey(order: Order) -> None:
+    try:
+        (Path(os.environ[ORDERS]) / order.file).unlink()
+    except FileNotFoundError:
+        return  # another process was first
+    detail = f"{order.stage} {order.transaction}"
+    write_strike(Path(os.environ[STRIKES]), order.number, detail)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def install() -> None:
+    """Wrap the store's write transactions in this process and all that it forks."""
+    original: Callable[..., Any] = Store._transact
+
+    def transact(self: Store, work: Callable[[Connection], Any], *, writes: bool) -> Any:
+        if not writes:
+            return original(self, work, writes=False)
+        passage = _Passage(work.__qualname__.split(".")[0])
+
+        def watched(connection: Connection) -> Any:
+            _Passage.current = passage
+            try:
+                result = work(connection)
+            finally:
+                _Passage.current = None
+            passage.pass_by("before")
+            passage.weather()
+            return result
+
+        result = original(self, watched, writes=True)
+        passage.pass_by("after")
+        return result
+
+    setattr(Store, "_transact", transact)  # noqa: B010  # an assignment would need an ignore
+
+    @event.listens_for(Engine, "after_cursor_execute")
+    def count(*arguments: object) -> None:
+        if _Passage.current is not None:
+            _Passage.current.count_statement()

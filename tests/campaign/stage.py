@@ -1,0 +1,270 @@
+"""The stage: the processes of one store's campaign, started and watched by one driver.
+
+The driver is one thread that never has the store open, so it may fork: its children become real
+supervisors and clients by running the command line themselves, which saves the half second of a
+start; every few of them is started anew all the same, as a user would. Orphans come to the driver.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from queuectl.cli import program
+from queuectl.settings import locate_store
+from queuectl.worker import processes
+from tests.campaign import failpoints, mutants, plan, strays
+from tests.campaign.facts import Batch
+from tests.campaign.failpoints import boottime
+from tests.campaign.terms import Terms
+from tests.campaign.window import Window
+
+_HERE = Path(__file__).parent
+_PR_SET_PDEATHSIG = 1
+#: Every so many calls is a program of its own.
+_ANEW = 10
+_FRESH = "import sys; from queuectl.cli import main; sys.argv[0] = 'queuectl'; main()"
+#: Clients that enqueue at the same time.
+CLIENTS = 3
+_LARGEST_BATCH = 40
+
+
+@dataclass(slots=True)
+class Client:
+    """One call of the command line that ends by itself."""
+
+    name: str
+    pid: int
+    own_ids: tuple[str, ...] = ()
+    on_end: Callable[[Client, int], None] = lambda client, code: None
+
+
+@dataclass(slots=True)
+class Crew:
+    """One supervisor, as the campaign knows it."""
+
+    name: str
+    pid: int
+    frozen: bool = False
+
+
+@dataclass(slots=True)
+class Stage:
+    """The folder, the processes, and what has been seen of them."""
+
+    terms: Terms
+    crews: dict[int, Crew] = field(default_factory=dict)
+    clients: dict[int, Client] = field(default_factory=dict)
+    batches: list[Batch] = field(default_factory=list)
+    requeues: dict[str, int] = field(default_factory=dict)
+    complaints: list[str] = field(default_factory=list)
+    asked_jobs: int = 0
+    _started: int = 0
+
+    def __post_init__(self) -> None:
+        self.location = locate_store(self.terms.store)
+        self.folder = self.location.path.with_name(self.location.path.name + ".campaign")
+        self.window = Window(self.location.path)
+        self.random = plan.make_random(self.terms.seed ^ 0x5EED)
+
+    @property
+    def orders(self) -> Path:
+        return self.folder / "orders"
+
+    @property
+    def strikes(self) -> Path:
+        return self.folder / "strikes"
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "journal"
+
+    def set_up(self) -> None:
+        """Make the folder and the store, and turn this process into a driver."""
+        self.folder.mkdir(parents=True)
+        self.orders.mkdir()
+        self.journal.touch()
+        self.strikes.touch()
+        os.environ.update(
+            {
+                strays.MARK: str(self.folder),
+                failpoints.ORDERS: str(self.orders),
+                failpoints.STRIKES: str(self.strikes),
+                "CAMPAIGN_JOURNAL": str(self.journal),
+                "CAMPAIGN_JOB": str(_HERE / "job.sh"),
+                "CAMPAIGN_CHILD": str(_HERE / "child.sh"),
+                "CAMPAIGN_SUPERVISOR": "-",
+                "HOME": str(self.folder),
+                "PYTHONPATH": str(_HERE / "brought_in"),
+            }
+        )
+        if self.terms.mutant:
+            os.environ[mutants.VARIABLE] = self.terms.mutant
+        processes.become_subreaper()
+        self._settings()
+        failpoints.install()
+        mutants.install_named(self.terms.mutant)
+
+    def _settings(self) -> None:
+        for name, value in (
+            ("lease", self.terms.lease_seconds),
+            ("backoff-base", 1),
+            ("max-crashes", 50),
+            ("output-limit", "64KiB"),
+        ):
+            code = self._wait(self.run(["config", "set", name, str(value)], name="config"))
+            if code != 0:
+                raise RuntimeError(f"config set {name} ended with {code}")
+
+    def _wait(self, pid: int) -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    # Processes
+
+    def run(
+        self,
+        arguments: list[str],
+        *,
+        name: str,
+        stdin: Path = Path(os.devnull),
+        environment: Mapping[str, str] | None = None,
+    ) -> int:
+        """Start one call of the command line; return its process id."""
+        self._started += 1
+        anew = self._started % _ANEW == 0
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            self._become(name, stdin, environment or {})
+            words = ["--db", str(self.location), *arguments]
+            if anew:
+                os.execv(sys.executable, [sys.executable, "-c", _FRESH, *words])
+            os._exit(program.run(words))
+        finally:
+            os._exit(99)
+
+    def _become(self, name: str, stdin: Path, environment: Mapping[str, str]) -> None:
+        os.setsid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        appending = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        out = os.open(self.folder / f"{name}.out", appending, 0o600)
+        err = os.open(self.folder / f"{name}.err", appending, 0o600)
+        for target, source in ((0, os.open(stdin, os.O_RDONLY)), (1, out), (2, err)):
+            os.dup2(source, target)
+            os.close(source)
+        os.chdir(self.folder)
+        os.environ.update(environment)
+
+    def start_crew(self) -> Crew:
+        """Start one supervisor."""
+        name = f"s{len(list(self.folder.glob('s*.out'))) + 1}"
+        size = ["--count", str(self.terms.workers), "--concurrency", str(self.terms.slots)]
+        pid = self.run(
+            ["worker", "start", *size], name=name, environment={"CAMPAIGN_SUPERVISOR": name}
+        )
+        crew = self.crews[pid] = Crew(name, pid)
+        return crew
+
+    def workers(self, crew: Crew) -> list[int]:
+        """Return the workers of a supervisor: children that are forks of it."""
+        own = strays.command_line(crew.pid)
+        return [pid for pid in strays.children(crew.pid) if own and strays.command_line(pid) == own]
+
+    # Clients
+
+    def enqueue(self, on_end: Callable[[Client, int], None] | None = None) -> Client:
+        """Start a client that enqueues some jobs in one call."""
+        number = len(self.batches) + len(self.clients) + self._started
+        name = f"c{number}"
+        count = 1 + int(self.random.random() ** 2 * _LARGEST_BATCH)
+        own = self.random.random() < 0.5
+        jobs = [self._make_job(f"{name}.{i}" if own else None) for i in range(count)]
+        (self.folder / f"{name}.in").write_text("".join(json.dumps(job) + "\n" for job in jobs))
+        self.asked_jobs += count
+        return self._enqueue(name, tuple(job["id"] for job in jobs) if own else (), on_end)
+
+    def _enqueue(
+        self,
+        name: str,
+        own_ids: tuple[str, ...],
+        on_end: Callable[[Client, int], None] | None = None,
+    ) -> Client:
+        pid = self.run(
+            ["enqueue", "--file", "-"], name=name, stdin=self.folder / f"{name}.in"
+        )
+        client = Client(name, pid, own_ids, on_end or self._note_batch)
+        self.clients[pid] = client
+        return client
+
+    def _make_job(self, job_id: str | None) -> dict[str, str]:
+        what = plan.choose(self.random, self.terms.mix)
+        job: dict[str, object] = {"command": f'set -- {what}; . "$CAMPAIGN_JOB"'}
+        if job_id:
+            job["id"] = job_id
+        if what == "slow":
+            job.update(timeout=0.4, max_retries=1)
+        elif what == "fail 99":
+            job["max_retries"] = 1
+        return job  # type: ignore[return-value]  # ids are texts, and only they are read
+
+    def _note_batch(self, client: Client, code: int) -> None:
+        printed = (self.folder / f"{client.name}.out").read_text()
+        whole = printed[: printed.rfind("\n") + 1].split()
+        self.batches.append(
+            Batch(
+                client.name,
+                client.own_ids,
+                tuple(whole),
+                boottime(),
+                None if code < 0 else code,
+            )
+        )
+        if code not in (0, 5) and code != -signal.SIGKILL:
+            self.complaints.append(f"client {client.name} (enqueue) ended with {code}")
+        if code != 0 and client.own_ids and self.random.random() < 0.7:
+            # The same request with the same ids: it must succeed, whatever became of the first.
+            self._enqueue(client.name, client.own_ids)
+
+    def call(self, arguments: list[str], name: str, expected: tuple[int, ...]) -> Client:
+        """Start another command; complain if it ends with an exit code that is not expected."""
+        name = f"{name}{self._started}"
+
+        def on_end(client: Client, code: int) -> None:
+            if code not in expected and code != -signal.SIGKILL:
+                self.complaints.append(f"{' '.join(arguments)} ({name}) ended with {code}")
+
+        client = Client(name, self.run(arguments, name=name), (), on_end)
+        self.clients[client.pid] = client
+        return client
+
+    def requeue(self) -> None:
+        """Requeue all dead jobs, and note which."""
+        client = self.call(["dlq", "retry", "--all", "--yes", "-q"], "requeue", (0, 5))
+        noted = client.on_end
+
+        def on_end(client: Client, code: int) -> None:
+            noted(client, code)
+            for job in (self.folder / f"{client.name}.out").read_text().split():
+                self.requeues[job] = self.requeues.get(job, 0) + 1
+
+        client.on_end = on_end
+
+    def reap(self) -> None:
+        """Take in what has ended."""
+        for pid, code in strays.reap():
+            if client := self.clients.pop(pid, None):
+                client.on_end(client, code)
+            elif crew := self.crews.pop(pid, None):
+                if code not in (0, -signal.SIGKILL, 5):
+                    self.complaints.append(f"supervisor {crew.name} ended with {code}")

@@ -1,0 +1,94 @@
+"""A look into the store from outside: plain reads, by a connection that is closed again at once.
+
+The campaign forks, and must never do so with the store open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from queuectl.db import sqlite
+from tests.campaign.facts import StoredAttempt, StoredJob
+
+_UNSETTLED = ("pending", "scheduled", "failed", "processing")
+
+
+class Window:
+    """Reads one SQLite store."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        uri = f"{self._path.as_uri()}?mode=rw"
+        with closing(sqlite.LIBRARY.connect(uri, uri=True, timeout=30)) as connection:
+            rows: list[tuple[Any, ...]] = connection.execute(query, values).fetchall()
+            return rows
+
+    def unsettled(self) -> dict[str, int]:
+        """Return how many jobs are in each state that something still has to happen in."""
+        counts = {
+            state: self._read(f"SELECT count(*) FROM jobs WHERE state = '{state}'")[0][0]  # noqa: S608
+            for state in _UNSETTLED
+        }
+        return {state: count for state, count in counts.items() if count}
+
+    def last_change(self) -> tuple[int, int]:
+        """Return numbers that grow whenever an attempt is recorded or a job added."""
+        return (
+            self._read("SELECT count(*) FROM attempts")[0][0],
+            self._read("SELECT max(seq) FROM jobs")[0][0] or 0,
+        )
+
+    def recorded(self, attempts: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+        """Return which of these (sequence number, run) have been recorded as ended."""
+        query = "SELECT 1 FROM attempts WHERE job_seq = ? AND run = ?"
+        return {attempt for attempt in set(attempts) if self._read(query, attempt)}
+
+    def job_id(self, seq: int) -> str:
+        """Return the id of a job."""
+        rows = self._read("SELECT id FROM jobs WHERE seq = ?", (seq,))
+        return str(rows[0][0]) if rows else f"job number {seq}"
+
+    def jobs(self, requeues: dict[str, int]) -> tuple[StoredJob, ...]:
+        """Return every job."""
+        query = """
+            SELECT seq, id, state, runs, attempts, max_retries, timeout_seconds,
+                   EXISTS (SELECT 1 FROM dlq WHERE dlq.job_seq = jobs.seq)
+            FROM jobs ORDER BY seq
+        """
+        return tuple(
+            StoredJob(*row[:7], in_dlq=bool(row[7]), requeues=requeues.get(row[1], 0))
+            for row in self._read(query)
+        )
+
+    def attempts(self, clock_offset: float) -> tuple[StoredAttempt, ...]:
+        """Return every attempt; ``clock_offset`` is the wall clock less the campaign's."""
+        query = """
+            SELECT jobs.id, run, attempts.worker_id, pid, started_at, attempts.finished_at,
+                   outcome, exit_code, signal
+            FROM attempts JOIN jobs ON jobs.seq = attempts.job_seq
+        """
+        return tuple(
+            StoredAttempt(
+                *row[:4],
+                _seconds(row[4]) - clock_offset,
+                _seconds(row[5]) - clock_offset,
+                *row[6:],
+            )
+            for row in self._read(query)
+        )
+
+    def damage(self) -> tuple[str, ...]:
+        """Return what the database's own checks complain of."""
+        found = [str(row[0]) for row in self._read("PRAGMA integrity_check") if row[0] != "ok"]
+        found += [f"foreign key: {row}" for row in self._read("PRAGMA foreign_key_check")]
+        return tuple(found)
+
+
+def _seconds(instant: str) -> float:
+    return datetime.fromisoformat(instant).replace(tzinfo=UTC).timestamp()

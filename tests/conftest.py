@@ -1,0 +1,53 @@
+"""Fixtures of every room: a store in a folder of its own, and supervisors that end with the test.
+
+A test that starts processes by itself gives them ``marked_environment``, so that none survives.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from queuectl.db.engine import Store, open_store
+from queuectl.settings import StoreLocation
+from tests.supervision import Supervisors
+
+# No example is worth a failure because the machine was busy.
+settings.register_profile("queuectl", deadline=None, max_examples=100)
+settings.load_profile("queuectl")
+
+
+@pytest.fixture(autouse=True)
+def no_store_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep every test away from the store of whoever runs it."""
+    for name in [name for name in os.environ if name.startswith("QUEUECTL_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture
+def location(tmp_path: Path) -> StoreLocation:
+    """The place of a store that nobody has created yet."""
+    return StoreLocation(tmp_path / "store" / "queue.db", "test")
+
+
+@pytest.fixture
+def store(location: StoreLocation) -> Iterator[Store]:
+    """An open store without jobs."""
+    with closing(open_store(location)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def supervisors(location: StoreLocation, tmp_path: Path) -> Iterator[Supervisors]:
+    """Starts supervisors as real processes; at the end all have left and no process survives."""
+    started = Supervisors(location, tmp_path)
+    try:
+        yield started
+    finally:
+        started.end()

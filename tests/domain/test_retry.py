@@ -1,0 +1,155 @@
+"""What follows the end of an attempt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from queuectl.domain.job import Claim, Ending, Outcome, State
+from queuectl.domain.retry import (
+    CRASHED,
+    EXHAUSTED,
+    BackoffRule,
+    Decision,
+    after_crash,
+    backoff_seconds,
+    decide,
+)
+
+NOW = datetime(2026, 11, 24, 18, tzinfo=UTC)
+RULE = BackoffRule(base=2.0, cap_seconds=3600.0, max_crashes=5)
+CLAIM = Claim(
+    seq=1,
+    version=2,
+    run=1,
+    id="a",
+    queue="default",
+    command="true",
+    cwd=None,
+    env=None,
+    attempts=0,
+    max_retries=3,
+    timeout_seconds=None,
+    backoff_base=None,
+    crashes=0,
+)
+
+
+def ended(ending: Ending, error: str | None = None) -> Outcome:
+    return Outcome(ending, started_at=NOW - timedelta(seconds=1), finished_at=NOW, error=error)
+
+
+def test_success_completes_and_charges_nothing() -> None:
+    decision = decide(replace(CLAIM, attempts=2), ended(Ending.COMPLETED), RULE, NOW)
+
+    assert decision == Decision(State.COMPLETED, attempts=2, crashes=0)
+
+
+@pytest.mark.parametrize("ending", [Ending.FAILED, Ending.TIMED_OUT])
+@pytest.mark.parametrize(("charged", "pause"), [(0, 2), (1, 4), (2, 8)])
+def test_failure_k_waits_the_base_to_the_power_of_k(
+    ending: Ending, charged: int, pause: int
+) -> None:
+    decision = decide(replace(CLAIM, attempts=charged), ended(ending, "exit code 1"), RULE, NOW)
+
+    assert decision == Decision(
+        State.FAILED,
+        attempts=charged + 1,
+        crashes=0,
+        run_at=NOW + timedelta(seconds=pause),
+        last_error="exit code 1",
+    )
+
+
+def test_three_retries_are_four_attempts() -> None:
+    decision = decide(replace(CLAIM, attempts=3), ended(Ending.FAILED, "exit code 1"), RULE, NOW)
+
+    assert decision == Decision(
+        State.DEAD, attempts=4, crashes=0, last_error="exit code 1", dead_reason=EXHAUSTED
+    )
+
+
+def test_without_retries_the_first_failure_is_the_last() -> None:
+    decision = decide(replace(CLAIM, max_retries=0), ended(Ending.FAILED), RULE, NOW)
+
+    assert decision.state is State.DEAD
+
+
+@given(retries=st.integers(0, 50))
+def test_a_job_that_always_fails_is_tried_once_more_than_it_has_retries(retries: int) -> None:
+    claim, tries = replace(CLAIM, max_retries=retries), 0
+
+    while True:
+        tries += 1
+        decision = decide(claim, ended(Ending.FAILED), RULE, NOW)
+        if decision.state is State.DEAD:
+            break
+        claim = replace(claim, attempts=decision.attempts)
+
+    assert tries == retries + 1
+
+
+def test_a_base_of_the_jobs_own_comes_before_the_stored_one() -> None:
+    decision = decide(replace(CLAIM, backoff_base=10.0), ended(Ending.FAILED), RULE, NOW)
+
+    assert decision.run_at == NOW + timedelta(seconds=10)
+
+
+def test_a_stop_puts_back_at_once_and_charges_nothing() -> None:
+    decision = decide(replace(CLAIM, attempts=2), ended(Ending.STOPPED, "stopped"), RULE, NOW)
+
+    assert decision == Decision(State.PENDING, attempts=2, crashes=0, last_error="stopped")
+
+
+def test_a_crash_puts_back_and_counts_as_a_crash_not_as_a_retry() -> None:
+    decision = decide(replace(CLAIM, attempts=2, crashes=1), ended(Ending.LOST, "died"), RULE, NOW)
+
+    assert decision == Decision(State.PENDING, attempts=2, crashes=2, last_error="died")
+
+
+def test_more_crashes_than_allowed_are_the_end() -> None:
+    assert after_crash(0, 4, "died", RULE).state is State.PENDING
+    assert after_crash(0, 5, "died", RULE) == Decision(
+        State.DEAD, attempts=0, crashes=6, last_error="died", dead_reason=CRASHED
+    )
+
+
+def test_with_no_crash_allowed_the_first_is_the_end() -> None:
+    assert after_crash(0, 0, None, replace(RULE, max_crashes=0)).state is State.DEAD
+
+
+@pytest.mark.parametrize(
+    ("failures", "base", "cap", "seconds"),
+    [
+        (1, 2.0, 3600.0, 2.0),
+        (11, 2.0, 3600.0, 2048.0),
+        (12, 2.0, 3600.0, 3600.0),
+        (5, 1.0, 3600.0, 1.0),
+        (3, 1.5, 3600.0, 3.375),
+        (1, 60.0, 30.0, 30.0),
+        (1, 2.0, 0.0, 0.0),
+        (1_000_001, 1_000_000.0, 3600.0, 3600.0),
+    ],
+)
+def test_the_backoff_grows_up_to_the_cap(
+    failures: int, base: float, cap: float, seconds: float
+) -> None:
+    assert backoff_seconds(failures, base, cap) == pytest.approx(seconds)
+
+
+@given(
+    st.integers(1, 1_000_001),
+    st.floats(1, 1_000_000, allow_nan=False),
+    st.floats(0, 3650 * 86_400, allow_nan=False),
+)
+def test_a_backoff_never_exceeds_the_cap_nor_fails(failures: int, base: float, cap: float) -> None:
+    assert 0 <= backoff_seconds(failures, base, cap) <= cap
+
+
+@given(st.integers(1, 60), st.floats(1, 100, allow_nan=False))
+def test_a_backoff_never_shrinks(failures: int, base: float) -> None:
+    assert backoff_seconds(failures, base, 3600) <= backoff_seconds(failures + 1, base, 3600)
