@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -22,6 +22,8 @@ class Store:
         self.location = location
         self._engine = sqlite.create_sqlite_engine(location)
         self._connection: Connection | None = None
+        self._remembered: dict[Hashable, Any] = {}
+        self._remembered_version: int | None = None
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """Run ``work`` in one short read transaction: all that it reads is of one moment.
@@ -49,6 +51,22 @@ class Store:
             sqlite.ring(self.location)
         return result
 
+    def remember(
+        self, connection: Connection, key: Hashable, load: Callable[[Connection], Result]
+    ) -> Result:
+        """Return ``load(connection)``, computed anew only if somebody else has committed since.
+
+        For what this store's own transactions do not change: options, queues, one's own worker row.
+        """
+        version = self.data_version()
+        if version != self._remembered_version:
+            self._remembered_version = version
+            self._remembered.clear()
+        if key not in self._remembered:
+            self._remembered[key] = load(connection)
+        result: Result = self._remembered[key]
+        return result
+
     def data_version(self) -> int:
         """Return a number that differs once another connection has committed (4 microseconds)."""
         return int(self._driver().execute("PRAGMA data_version").fetchone()[0])
@@ -56,6 +74,7 @@ class Store:
     def close(self) -> None:
         """Close the connection; the next transaction opens it anew."""
         connection, self._connection = self._connection, None
+        self._remembered_version = None
         if connection is not None:
             connection.close()
 

@@ -124,6 +124,8 @@ def _exists(location: StoreLocation) -> bool:
     try:
         status = location.path.stat()
     except FileNotFoundError:
+        if location.path.is_symlink():  # its disk may only be away; nothing is put over it
+            raise sqlite.not_a_store(location, "it is a link to nothing") from None
         return False
     except OSError as error:
         raise StoreError(

@@ -187,7 +187,9 @@ def translate_error(location: StoreLocation, error: BaseException) -> StoreError
         )
     if code == _CANTOPEN:
         return StoreError(
-            f"{location} cannot be opened", hint=f"check the owner and mode of {location.folder}"
+            f"{location} cannot be opened",
+            hint=f"check the owner and mode of {location.folder}, and that it is not on a"
+            " read-only disk",
         )
     if code in (_CORRUPT, _NOTADB):
         return not_a_store(location, str(error))

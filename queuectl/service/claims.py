@@ -24,14 +24,14 @@ A job that crashed its worker before is claimed only by a worker that runs nothi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Connection,
-    Update,
     bindparam,
     func,
     insert,
@@ -42,12 +42,13 @@ from sqlalchemy import (
 
 from queuectl.db.engine import Store
 from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow, WorkerRow
+from queuectl.db.prepared import Prepared
 from queuectl.domain.job import Claim, Outcome, State
 from queuectl.domain.options import Options
 from queuectl.domain.retry import Decision, decide
 from queuectl.errors import WorkerDeclaredDead
 from queuectl.service import config, queues
-from queuectl.service.rows import CLAIM_COLUMNS
+from queuectl.service.rows import ATTEMPT_FIELDS
 
 #: Due jobs that one turn makes pending: 100,000 at once held the write lock for 156 ms.
 _PROMOTED_A_TURN = 1000
@@ -84,6 +85,24 @@ class Turn:
     options: Options
 
 
+class _Candidate(NamedTuple):
+    """A pending job that may be claimed: a row of CLAIMABLE, as the driver gives it."""
+
+    seq: int
+    version: int
+    id: str
+    queue: str
+    command: str
+    cwd: str | None
+    env: Any
+    attempts: int
+    max_retries: int
+    timeout_seconds: float | None
+    backoff_base: float | None
+    crashes: int
+    runs: int
+
+
 @dataclass(frozen=True, slots=True)
 class Outlook:
     """What an idle worker sees with a read: whether a turn would find something to do, or when."""
@@ -103,7 +122,7 @@ _DUE_STATES = (_literal(State.SCHEDULED), _literal(State.FAILED))
 _OWN_ROW = select(WorkerRow.state, WorkerRow.stop_mode).where(
     WorkerRow.id == bindparam("worker_id")
 )
-_PROMOTE = (
+_PROMOTE = Prepared(
     update(JobRow)
     .where(
         JobRow.seq.in_(
@@ -116,12 +135,13 @@ _PROMOTE = (
     .values(state=State.PENDING, version=JobRow.version + 1, updated_at=bindparam("now"))
 )
 CLAIMABLE = (
-    select(*CLAIM_COLUMNS, JobRow.runs)
+    select(*(getattr(JobRow, name) for name in _Candidate._fields))
     .where(JobRow.state == _literal(State.PENDING), JobRow.queue == bindparam("queue_name"))
     .order_by(JobRow.priority.desc(), JobRow.run_at, JobRow.seq)
     .limit(bindparam("count"))
 )
-_CLAIM = (
+_SELECT = Prepared(CLAIMABLE)
+_CLAIM = Prepared(
     update(JobRow)
     .where(
         JobRow.seq == bindparam("claimed_seq"),
@@ -137,7 +157,7 @@ _CLAIM = (
         updated_at=bindparam("now"),
     )
 )
-_SETTLE = (
+_SETTLE = Prepared(
     update(JobRow)
     .where(
         JobRow.seq == bindparam("settled_seq"),
@@ -157,7 +177,25 @@ _SETTLE = (
         claimed_at=None,
     )
 )
-_INSERT_ATTEMPT = insert(AttemptRow)
+_GIVE_BACK = Prepared(
+    update(JobRow)
+    .where(
+        JobRow.seq == bindparam("settled_seq"),
+        JobRow.version == bindparam("claimed_version"),
+        JobRow.state == _literal(State.PROCESSING),
+    )
+    .values(
+        state=State.PENDING,
+        version=JobRow.version + 1,
+        runs=JobRow.runs - 1,  # it never ran
+        updated_at=bindparam("now"),
+        worker_id=None,
+        claimed_at=None,
+    )
+)
+_INSERT_ATTEMPT = Prepared(
+    insert(AttemptRow).values({name: bindparam(name) for name in ATTEMPT_FIELDS})
+)
 _INSERT_DEAD = insert(DeadLetterRow)
 _NEXT_DUE = select(func.min(JobRow.run_at)).where(JobRow.state.in_(_DUE_STATES))
 _ANY_PENDING = (
@@ -168,24 +206,40 @@ _ANY_PENDING = (
 
 
 def take_turn(
-    store: Store, claimant: Claimant, ended: Sequence[Settlement], *, free: int, idle: bool
+    store: Store,
+    claimant: Claimant,
+    ended: Sequence[Settlement],
+    *,
+    free: int,
+    idle: bool,
+    unstarted: Sequence[Claim] = (),
 ) -> Turn:
     """Settle the attempts that have ended and claim up to ``free`` jobs, in one transaction.
 
     ``idle`` says that nothing else runs in this worker, so that a job which crashed a worker before
-    may be claimed. Raises WorkerDeclaredDead when this worker's row is no longer alive, and
-    StoreError when the store is away; then nothing was written.
+    may be claimed. ``unstarted`` claims are given back as if they had never been made. Raises
+    WorkerDeclaredDead when this worker's row is no longer alive, and StoreError when the store is
+    away; then nothing was written.
     """
+    plan = _Plan(store, claimant, ended, unstarted, free, idle)
     try:
-        turn, next_queue = store.write(
-            lambda connection: _turn(connection, claimant, ended, free, idle, _apply_at_once)
-        )
+        turn, next_queue = store.write(lambda connection: _turn(connection, plan, _apply_at_once))
     except _StaleBatchError:
-        turn, next_queue = store.write(
-            lambda connection: _turn(connection, claimant, ended, free, idle, _apply_each)
-        )
+        turn, next_queue = store.write(lambda connection: _turn(connection, plan, _apply_each))
     claimant.next_queue = next_queue
     return turn
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What one turn is asked to do."""
+
+    store: Store
+    claimant: Claimant
+    ended: Sequence[Settlement]
+    unstarted: Sequence[Claim]
+    free: int
+    idle: bool
 
 
 class _StaleBatchError(Exception):
@@ -193,51 +247,57 @@ class _StaleBatchError(Exception):
 
 
 #: Executes a versioned UPDATE for each row of values and tells which of them found their job.
-_Apply = Callable[[Connection, Update, list[dict[str, Any]]], list[bool]]
+_Apply = Callable[[Connection, Prepared, list[dict[str, Any]]], list[bool]]
 
 
 def _apply_at_once(
-    connection: Connection, statement: Update, rows: list[dict[str, Any]]
+    connection: Connection, statement: Prepared, rows: list[dict[str, Any]]
 ) -> list[bool]:
-    if connection.execute(statement, rows).rowcount != len(rows):
+    if statement.execute(connection, rows) != len(rows):
         raise _StaleBatchError
     return [True] * len(rows)
 
 
 def _apply_each(
-    connection: Connection, statement: Update, rows: list[dict[str, Any]]
+    connection: Connection, statement: Prepared, rows: list[dict[str, Any]]
 ) -> list[bool]:
-    return [connection.execute(statement, row).rowcount == 1 for row in rows]
+    return [statement.execute(connection, [row]) == 1 for row in rows]
 
 
-def _turn(
-    connection: Connection,
-    claimant: Claimant,
-    ended: Sequence[Settlement],
-    free: int,
-    idle: bool,
-    apply: _Apply,
-) -> tuple[Turn, str]:
-    stop_mode = _require_alive(connection, claimant.worker_id)
-    options = config.load(connection)
+def _turn(connection: Connection, plan: _Plan, apply: _Apply) -> tuple[Turn, str]:
+    store, claimant = plan.store, plan.claimant
+    stop_mode = _require_alive(store, connection, claimant.worker_id)
+    options = store.remember(connection, "options", config.load)
     now = datetime.now(UTC)
-    decisions = _settle(connection, claimant, ended, options, now, apply)
-    lost = [item for item in ended if item.claim.mark not in decisions]
+    decisions = _settle(connection, claimant, plan.ended, options, now, apply)
+    lost = [item for item in plan.ended if item.claim.mark not in decisions]
+    if plan.unstarted:
+        apply(connection, _GIVE_BACK, [_fence(claim, now) for claim in plan.unstarted])
     claims: list[Claim] = []
     next_queue = claimant.next_queue
-    if free > 0 and stop_mode is None:
-        connection.execute(_PROMOTE, {"now": now})
-        rows, next_queue = _choose(connection, claimant, free, idle)
+    if plan.free > 0 and stop_mode is None:
+        _PROMOTE.execute(connection, [{"now": now}])
+        rows, next_queue = _choose(connection, plan)
         claims = _take(connection, claimant, rows, now, apply)
     return Turn(claims, decisions, lost, stop_mode, options), next_queue
 
 
-def _require_alive(connection: Connection, worker_id: str) -> str | None:
-    row = connection.execute(_OWN_ROW, {"worker_id": worker_id}).first()
-    if row is None or row.state != "alive":
+def _fence(claim: Claim, now: datetime) -> dict[str, Any]:
+    return {"settled_seq": claim.seq, "claimed_version": claim.version, "now": now}
+
+
+def _require_alive(store: Store, connection: Connection, worker_id: str) -> str | None:
+    state, stop_mode = store.remember(
+        connection, ("worker", worker_id), lambda connection: _read_own_row(connection, worker_id)
+    )
+    if state != "alive":
         raise WorkerDeclaredDead(f"worker {worker_id} was declared dead")
-    mode: str | None = row.stop_mode
-    return mode
+    return stop_mode
+
+
+def _read_own_row(connection: Connection, worker_id: str) -> tuple[str | None, str | None]:
+    row = connection.execute(_OWN_ROW, {"worker_id": worker_id}).first()
+    return (None, None) if row is None else (row.state, row.stop_mode)
 
 
 def _settle(
@@ -263,15 +323,13 @@ def _settle(
 def _settled_row(item: Settlement, decision: Decision, now: datetime) -> dict[str, Any]:
     finished = decision.state in (State.COMPLETED, State.DEAD)
     return {
-        "settled_seq": item.claim.seq,
-        "claimed_version": item.claim.version,
+        **_fence(item.claim, now),
         "next_state": decision.state,
         "next_attempts": decision.attempts,
         "next_crashes": decision.crashes,
         "next_run_at": decision.run_at,
         "next_error": decision.last_error,
         "next_finished_at": item.outcome.finished_at if finished else None,
-        "now": now,
     }
 
 
@@ -282,7 +340,7 @@ def _record(
     now: datetime,
 ) -> None:
     rows = [_attempt_row(claimant, item.claim, item.outcome) for item, _ in held]
-    connection.execute(_INSERT_ATTEMPT, rows)
+    _INSERT_ATTEMPT.execute(connection, rows)
     dead = [
         dead_letter_row(item.claim.seq, decision, now)
         for item, decision in held
@@ -323,19 +381,18 @@ def dead_letter_row(seq: int, decision: Decision, now: datetime) -> dict[str, An
     }
 
 
-def _choose(
-    connection: Connection, claimant: Claimant, free: int, idle: bool
-) -> tuple[list[Any], str]:
+def _choose(connection: Connection, plan: _Plan) -> tuple[list[_Candidate], str]:
     """Select the rows to claim, and the queue at which the next turn begins."""
-    names = _rotation(queues.open_queues(connection), claimant)
-    chosen: list[Any] = []
+    claimant, free, idle = plan.claimant, plan.free, plan.idle
+    names = _rotation(plan.store.remember(connection, "queues", queues.open_queues), claimant)
+    chosen: list[_Candidate] = []
     next_queue = claimant.next_queue
     for position, name in enumerate(names):
         # A fair share each, rounded up; what a queue does not need is left to those behind it.
         share = -(-(free - len(chosen)) // (len(names) - position))
         if share == 0:
             break
-        rows = connection.execute(CLAIMABLE, {"queue_name": name, "count": share}).all()
+        rows = _select(connection, name, share)
         if rows:
             chosen += rows
             next_queue = names[(position + 1) % len(names)]
@@ -345,15 +402,20 @@ def _choose(
     return chosen, next_queue
 
 
+def _select(connection: Connection, queue: str, count: int) -> list[_Candidate]:
+    rows = _SELECT.fetch(connection, {"queue_name": queue, "count": count})
+    return [_Candidate._make(row) for row in rows]
+
+
 def _fill_up(
-    connection: Connection, names: list[str], chosen: list[Any], free: int, *, idle: bool
-) -> list[Any]:
+    connection: Connection, names: list[str], chosen: list[_Candidate], free: int, *, idle: bool
+) -> list[_Candidate]:
     """Give room that the fair shares left over to whoever has more to do."""
     seen = {row.seq for row in chosen}
     for name in names:
         if len(chosen) >= free:
             break
-        rows = connection.execute(CLAIMABLE, {"queue_name": name, "count": free}).all()
+        rows = _select(connection, name, free)
         more = [row for row in rows if row.seq not in seen][: free - len(chosen)]
         chosen = chosen + more
         seen.update(row.seq for row in more)
@@ -368,7 +430,7 @@ def _rotation(names: list[str], claimant: Claimant) -> list[str]:
     return names[start:] + names[:start]
 
 
-def _apart(rows: list[Any], *, idle: bool) -> tuple[list[Any], bool]:
+def _apart(rows: list[_Candidate], *, idle: bool) -> tuple[list[_Candidate], bool]:
     """Keep a job that crashed a worker away from others; return the rows, and whether one is ahead.
 
     A worker that runs nothing takes it alone; one that is busy takes what stands before it and then
@@ -381,7 +443,7 @@ def _apart(rows: list[Any], *, idle: bool) -> tuple[list[Any], bool]:
 
 
 def _take(
-    connection: Connection, claimant: Claimant, rows: list[Any], now: datetime, apply: _Apply
+    connection: Connection, claimant: Claimant, rows: list[_Candidate], now: datetime, apply: _Apply
 ) -> list[Claim]:
     if not rows:
         return []
@@ -398,7 +460,7 @@ def _take(
     return [_to_claim(row) for row, found in zip(rows, taken, strict=True) if found]
 
 
-def _to_claim(row: Any) -> Claim:
+def _to_claim(row: _Candidate) -> Claim:
     return Claim(
         seq=row.seq,
         version=row.version + 1,
@@ -407,7 +469,7 @@ def _to_claim(row: Any) -> Claim:
         queue=row.queue,
         command=row.command,
         cwd=row.cwd,
-        env=row.env,
+        env=json.loads(row.env) if isinstance(row.env, str) else row.env,
         attempts=row.attempts,
         max_retries=row.max_retries,
         timeout_seconds=row.timeout_seconds,
@@ -423,10 +485,10 @@ def look(store: Store, claimant: Claimant) -> Outlook:
     """
 
     def work(connection: Connection) -> Outlook:
-        stop_mode = _require_alive(connection, claimant.worker_id)
+        stop_mode = _require_alive(store, connection, claimant.worker_id)
         next_due_at = connection.execute(_NEXT_DUE).scalar()
         due = next_due_at is not None and next_due_at <= datetime.now(UTC)
-        names = _rotation(queues.open_queues(connection), claimant)
+        names = _rotation(store.remember(connection, "queues", queues.open_queues), claimant)
         due = due or any(
             connection.execute(_ANY_PENDING, {"queue_name": name}).first() is not None
             for name in names

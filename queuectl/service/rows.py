@@ -7,15 +7,13 @@ from typing import Any
 from sqlalchemy import Row, Select, select
 
 from queuectl.db.models import AttemptRow, JobRow
-from queuectl.domain.job import Attempt, Claim, Ending, Job, State
+from queuectl.domain.job import Attempt, Ending, Job, State
 
 _JOB_FIELDS = tuple(Job.__dataclass_fields__)
-_CLAIM_FIELDS = tuple(Claim.__dataclass_fields__)
-_ATTEMPT_FIELDS = tuple(Attempt.__dataclass_fields__)
+ATTEMPT_FIELDS = tuple(Attempt.__dataclass_fields__)
 
 JOB_COLUMNS = tuple(getattr(JobRow, name) for name in _JOB_FIELDS)
-CLAIM_COLUMNS = tuple(getattr(JobRow, name) for name in _CLAIM_FIELDS if name != "run")
-ATTEMPT_COLUMNS = tuple(getattr(AttemptRow, name) for name in _ATTEMPT_FIELDS)
+ATTEMPT_COLUMNS = tuple(getattr(AttemptRow, name) for name in ATTEMPT_FIELDS)
 
 
 def select_jobs() -> Select[Any]:
@@ -32,6 +30,6 @@ def to_job(row: Row[Any]) -> Job:
 
 def to_attempt(row: Row[Any]) -> Attempt:
     """Return the attempt of a row of ATTEMPT_COLUMNS."""
-    fields = dict(zip(_ATTEMPT_FIELDS, row, strict=True))
+    fields = dict(zip(ATTEMPT_FIELDS, row, strict=True))
     fields["outcome"] = Ending(fields["outcome"])
     return Attempt(**fields)

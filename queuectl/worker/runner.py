@@ -137,7 +137,7 @@ def _last_line(tail: bytes) -> str:
 def start(
     claim: Claim,
     capture: OutputCapture,
-    environment: Mapping[str, str],
+    environment: Mapping[bytes, bytes],
     worker_id: str,
     null_input: int,
 ) -> Execution | Outcome:
@@ -150,7 +150,10 @@ def start(
             stdout=capture.write_end,
             stderr=capture.write_end,
             cwd=claim.cwd,
-            env={**environment, **(claim.env or {}), **_marks(claim, worker_id)},
+            env={
+                **environment,
+                **encode_environment({**(claim.env or {}), **_marks(claim, worker_id)}),
+            },
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
@@ -166,6 +169,11 @@ def start(
         )
     capture.started()
     return Execution(claim, process, capture)
+
+
+def encode_environment(variables: Mapping[str, str]) -> dict[bytes, bytes]:
+    """Return the variables as bytes, so that ``Popen`` need not encode all of them for each job."""
+    return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
 
 
 def _marks(claim: Claim, worker_id: str) -> dict[str, str]:

@@ -27,7 +27,7 @@ from queuectl.errors import Conflict, StoreError, WorkerDeclaredDead
 from queuectl.service import claims, config, workers
 from queuectl.service.claims import Claimant, Settlement
 from queuectl.settings import StoreLocation
-from queuectl.worker import processes, runner
+from queuectl.worker import ahead, processes, runner
 from queuectl.worker.events import EventLog
 from queuectl.worker.output import OutputCapture
 from queuectl.worker.rescue import rescue_dead
@@ -78,10 +78,11 @@ class Worker:
         self._claimant = Claimant(
             self._id, registration.host, registration.pid, registration.queues
         )
-        self._environment = dict(os.environ)
+        self._environment = runner.encode_environment(os.environ)
         self._null_input = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._running: dict[int, Execution] = {}  # by the shell's process id
         self._ended: list[Settlement] = []
+        self._ahead = ahead.Ahead(location, plan.concurrency)
         self._signals = 0
         #: Whether a turn may find something to claim.
         self._hungry = True
@@ -158,6 +159,7 @@ class Worker:
             self._watch_time(store, now)
             if now >= self._retry_at:
                 self._work(store, now)
+            self._start_ahead()
             if self._is_done():
                 return
             for key, _ in self._selector.select(self._patience(bell)):
@@ -169,7 +171,7 @@ class Worker:
 
     def _work(self, store: Store, now: float) -> None:
         try:
-            if self._ended or (self._hungry and self._may_claim()):
+            if self._is_turn_due(now):
                 self._take_turn(store)
             elif now >= self._look_at:
                 self._look(store)
@@ -180,10 +182,13 @@ class Worker:
         """Return how long the selector may sleep, in seconds."""
         at = [self._tick_at, self._beat_at]
         at += [run.deadline for run in self._running.values() if run.deadline is not None]
-        if self._ended or (self._hungry and self._may_claim()):
+        if self._hungry and self._may_claim() and not self._ahead:
             at.append(self._retry_at)
         else:
             at.append(max(self._look_at, self._retry_at))
+        if self._ended or self._ahead:
+            at.append(max(self._turn_by(), self._retry_at))
+        self._ahead.sign.hang_out(self._free() > 0 and not self._hungry)
         patience = max(0.0, min(at) - time.monotonic())
         return min(patience, POLL_SECONDS) if bell.fileno is None else patience
 
@@ -193,8 +198,19 @@ class Worker:
     def _may_claim(self) -> bool:
         return self._stop_mode is None and self._free() > 0
 
+    def _is_turn_due(self, now: float) -> bool:
+        if self._hungry and self._may_claim() and not self._ahead:
+            return True
+        return (bool(self._ended) or bool(self._ahead)) and now >= self._turn_by()
+
+    def _turn_by(self) -> float:
+        """Return when what has ended, or lies ahead, must be told to the store."""
+        if self._ahead and self._stop_mode is None:
+            return self._ahead.turn_by(ended=bool(self._ended))
+        return 0.0
+
     def _is_done(self) -> bool:
-        if self._running or self._ended:
+        if self._running or self._ended or self._ahead:
             # Told to leave at once while the store is away: the jobs are taken back by a rescue.
             return self._stop_mode == "now" and not self._running and self._away_tries > 0
         return self._stop_mode is not None or (self._plan.drain and not self._hungry)
@@ -202,21 +218,31 @@ class Worker:
     # Turns
 
     def _take_turn(self, store: Store) -> None:
-        free = self._free() if self._may_claim() else 0
+        unstarted = self._ahead.surplus(stopping=self._stop_mode is not None)
+        wanted = 0
+        if self._stop_mode is None and not unstarted:
+            wanted = max(0, self._free() + self._ahead.room())
         turn = claims.take_turn(
-            store, self._claimant, self._ended, free=free, idle=not self._running
+            store,
+            self._claimant,
+            self._ended,
+            free=wanted,
+            idle=not self._running and not self._ahead,
+            unstarted=unstarted,
         )
         self._store_is_back()
         self._options = turn.options
         self._tell(turn.decisions, turn.lost)
         self._ended = []
-        self._hungry = len(turn.claims) >= free > 0
+        if unstarted:
+            self._hungry = True
+        elif wanted:
+            self._hungry = len(turn.claims) >= wanted
         if not self._hungry:
             self._look_at = 0.0  # one look tells when the next job is due
+        self._ahead.settled(turn.claims, unstarted)
         if turn.stop_mode is not None:
             self._ask_stop(turn.stop_mode)
-        for claim in turn.claims:
-            self._start(claim)
 
     def _look(self, store: Store) -> None:
         version = store.data_version()
@@ -248,6 +274,10 @@ class Worker:
 
     # Commands
 
+    def _start_ahead(self) -> None:
+        while self._ahead and self._may_claim():
+            self._start(self._ahead.take())
+
     def _start(self, claim: Claim) -> None:
         retries = claim.max_retries + 1
         self._log.emit(
@@ -260,7 +290,7 @@ class Worker:
         capture = OutputCapture(self._location, claim.seq, claim.run, self._options.output_limit)
         started = runner.start(claim, capture, self._environment, self._id, self._null_input)
         if isinstance(started, Outcome):
-            self._ended.append(Settlement(claim, started))
+            self._note(claim, started)
             return
         self._running[started.pid] = started
         self._selector.register(started.pidfd, selectors.EVENT_READ, lambda: self._end(started))
@@ -282,7 +312,12 @@ class Worker:
         del self._running[run.pid]
         if not processes.end_children(self._spare()):
             self._log.emit("stray", f"job {run.claim.id} left a process that cannot be ended")
-        self._ended.append(Settlement(run.claim, run.outcome(code, usage)))
+        self._note(run.claim, run.outcome(code, usage))
+
+    def _note(self, claim: Claim, outcome: Outcome) -> None:
+        """Keep an ended attempt for the next turn."""
+        self._ended.append(Settlement(claim, outcome))
+        self._ahead.measure((outcome.finished_at - outcome.started_at).total_seconds())
 
     def _spare(self) -> Callable[[int], bool]:
         """Return what tells whether a child of this worker belongs to a job that still runs."""

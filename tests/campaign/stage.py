@@ -15,9 +15,10 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
 from queuectl.cli import program
-from queuectl.settings import locate_store
+from queuectl.settings import StoreLocation, locate_store
 from queuectl.worker import processes
 from tests.campaign import failpoints, mutants, plan, strays
 from tests.campaign.facts import Batch
@@ -65,6 +66,10 @@ class Stage:
     requeues: dict[str, int] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
     asked_jobs: int = 0
+    location: StoreLocation = field(init=False)
+    folder: Path = field(init=False)
+    window: Window = field(init=False)
+    random: Random = field(init=False)
     _started: int = 0
 
     def __post_init__(self) -> None:
@@ -168,7 +173,7 @@ class Stage:
 
     def start_crew(self) -> Crew:
         """Start one supervisor."""
-        name = f"s{len(list(self.folder.glob('s*.out'))) + 1}"
+        name = f"s{self._started}"
         size = ["--count", str(self.terms.workers), "--concurrency", str(self.terms.slots)]
         pid = self.run(
             ["worker", "start", *size], name=name, environment={"CAMPAIGN_SUPERVISOR": name}
@@ -185,8 +190,7 @@ class Stage:
 
     def enqueue(self, on_end: Callable[[Client, int], None] | None = None) -> Client:
         """Start a client that enqueues some jobs in one call."""
-        number = len(self.batches) + len(self.clients) + self._started
-        name = f"c{number}"
+        name = f"c{self._started}"
         count = 1 + int(self.random.random() ** 2 * _LARGEST_BATCH)
         own = self.random.random() < 0.5
         jobs = [self._make_job(f"{name}.{i}" if own else None) for i in range(count)]
@@ -250,7 +254,7 @@ class Stage:
 
     def requeue(self) -> None:
         """Requeue all dead jobs, and note which."""
-        client = self.call(["dlq", "retry", "--all", "--yes", "-q"], "requeue", (0, 5))
+        client = self.call(["dlq", "retry", "--all"], "requeue", (0, 5))
         noted = client.on_end
 
         def on_end(client: Client, code: int) -> None:

@@ -1,0 +1,75 @@
+"""A worker that lives in the test: it takes turns as a real one does, without processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from queuectl.db import presence
+from queuectl.db.engine import Store
+from queuectl.domain.job import Claim, Ending, Outcome
+from queuectl.service import claims, workers
+from queuectl.service.claims import Claimant, Settlement, Turn
+
+_PID = 4711
+
+
+class Actor:
+    """A registered worker; ``supervisor_id`` is its own name unless another is given."""
+
+    def __init__(
+        self,
+        store: Store,
+        worker_id: str = "w1",
+        *,
+        queues: Iterable[str] | None = None,
+        supervisor_id: str | None = None,
+    ) -> None:
+        self.store = store
+        self.id = worker_id
+        served = None if queues is None else tuple(queues)
+        self.lock = presence.take(store.location, worker_id, create=True)
+        registration = workers.Registration(
+            worker_id=worker_id,
+            supervisor_id=supervisor_id or f"supervisor of {worker_id}",
+            host="here",
+            boot_id="boot",
+            pid=_PID,
+            slots=10,
+            queues=served,
+        )
+        workers.register(store, registration)
+        self.claimant = Claimant(worker_id, "here", _PID, served)
+
+    def turn(
+        self, *ended: Settlement, free: int = 0, idle: bool = True, store: Store | None = None
+    ) -> Turn:
+        """Take a turn: settle, and claim if there is room."""
+        return claims.take_turn(store or self.store, self.claimant, ended, free=free, idle=idle)
+
+    def claim(self, free: int = 1, *, idle: bool = True) -> list[Claim]:
+        """Take a turn that only claims."""
+        return self.turn(free=free, idle=idle).claims
+
+    def claim_one(self) -> Claim:
+        """Claim the one job that there is to claim."""
+        [claim] = self.claim()
+        return claim
+
+    def settle(self, claim: Claim, ending: Ending = Ending.COMPLETED) -> Turn:
+        """Take a turn that settles one attempt."""
+        return self.turn(ended(claim, ending))
+
+    def die(self) -> None:
+        """Let go of the lock as the kernel does for a process that was killed."""
+        if self.lock is not None:
+            self.lock.release(remove=False)
+            self.lock = None
+
+
+def ended(claim: Claim, ending: Ending = Ending.COMPLETED) -> Settlement:
+    """Return an attempt that has ended, as a runner reports it."""
+    now = datetime.now(UTC)
+    error = None if ending is Ending.COMPLETED else f"it {ending}"
+    code = 0 if ending is Ending.COMPLETED else 1
+    return Settlement(claim, Outcome(ending, now, now, exit_code=code, error=error))

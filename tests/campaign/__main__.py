@@ -1,0 +1,125 @@
+"""``python -m tests.campaign``: faults by the thousand, and then the checker's verdict."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import shlex
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.campaign import mutants
+from tests.campaign.checker import Verdict, judge
+from tests.campaign.drive import Driver
+from tests.campaign.terms import Terms
+from tests.campaign.verdict import render
+
+
+@dataclass(frozen=True, slots=True)
+class _Driven:
+    """A driver's process and the pipe on which its verdict will come."""
+
+    pid: int
+    answer: int
+
+
+def main(arguments: list[str]) -> int:
+    """Run the campaign; return the exit code: 0 if every invariant holds."""
+    asked = _parse(arguments)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
+        stores = _stores(asked, Path(folder))
+        driven = [_start(terms) for terms in _terms(asked, stores)]
+        verdicts = [verdict for one in driven if (verdict := _await(one)) is not None]
+    if len(verdicts) < len(driven):
+        sys.stderr.write("a driver failed: no verdict\n")
+        return 2
+    command = shlex.join(["python", "-m", "tests.campaign", *arguments])
+    sys.stdout.write(render(verdicts, command, time.monotonic() - began) + "\n")
+    return 1 if any(verdict.broken for verdict in verdicts) else 0
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m tests.campaign", description=__doc__)
+    parser.add_argument("--faults", type=int, default=500, help="faults in all (500)")
+    parser.add_argument("--seed", type=int, default=1, help="replays the same plan (1)")
+    parser.add_argument("--store", help="path or URL of a store that is not there yet; it is kept")
+    parser.add_argument("--jobs", type=int, help="jobs in all (5 times the faults)")
+    parser.add_argument("--stores", type=int, default=1, help="stores side by side (1)")
+    parser.add_argument("--lease", type=float, default=2.0, help="seconds (2)")
+    parser.add_argument("--rate", type=float, default=3.0, help="faults a second and store (3)")
+    parser.add_argument("--limit", type=float, default=86_400.0, help="seconds of faults at most")
+    parser.add_argument("--mutant", choices=sorted(mutants.MUTANTS), help="with this mistake")
+    return parser.parse_args(arguments)
+
+
+def _stores(asked: argparse.Namespace, folder: Path) -> list[str]:
+    base = asked.store or str(folder / "queue.db")
+    return [base] + [f"{base}-{number}" for number in range(2, asked.stores + 1)]
+
+
+def _terms(asked: argparse.Namespace, stores: list[str]) -> list[Terms]:
+    faults = -(-asked.faults // len(stores))
+    jobs = -(-(asked.jobs or 5 * asked.faults) // len(stores))
+    terms = [
+        Terms(
+            faults,
+            asked.seed * 1000 + number,
+            store,
+            jobs,
+            lease_seconds=asked.lease,
+            faults_per_second=asked.rate,
+            limit_seconds=asked.limit,
+        )
+        for number, store in enumerate(stores)
+    ]
+    if asked.mutant is None:
+        return terms
+    return [mutants.MUTANTS[asked.mutant].change(one) for one in terms]
+
+
+def _start(terms: Terms) -> _Driven:
+    answer, tell = os.pipe2(os.O_CLOEXEC)
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        os.close(tell)
+        return _Driven(pid, answer)
+    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        verdict = judge(Driver(terms, lambda line: _report(terms, line)).run())
+        with os.fdopen(tell, "wb") as file:
+            pickle.dump(verdict, file)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
+
+
+def _report(terms: Terms, line: str) -> None:
+    sys.stderr.write(f"seed {terms.seed}: {line}\n")
+
+
+def _await(driven: _Driven) -> Verdict | None:
+    try:
+        with os.fdopen(driven.answer, "rb") as file:
+            answer = file.read()
+    except KeyboardInterrupt:
+        answer = b""
+        os.kill(driven.pid, signal.SIGTERM)
+    os.waitpid(driven.pid, 0)
+    if not answer:
+        return None
+    verdict: Verdict = pickle.loads(answer)  # noqa: S301  # from our own fork
+    return verdict
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,204 @@
+"""Drive one store's campaign: faults, drain, and the facts of it all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tests.campaign import plan, strays
+from tests.campaign.facts import Facts, Stray, parse_sign
+from tests.campaign.failpoints import boottime
+from tests.campaign.faults import Faults
+from tests.campaign.stage import CLIENTS, Stage
+from tests.campaign.terms import Terms
+
+_PAUSE_SECONDS = 0.005
+_LOOK_SECONDS = 0.25
+_PATROL_SECONDS = 2.0
+_REQUEUE_SECONDS = 10.0
+#: Jobs that wait: fewer, and another client comes.
+_BACKLOG = 50
+#: A drain in which nothing at all happens for so long has failed.
+_STUCK_SECONDS = 60.0
+_LEAVING_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class Driver:
+    """The loop of one store's campaign."""
+
+    terms: Terms
+    report: Callable[[str], None]
+    stage: Stage = field(init=False)
+    faults: Faults = field(init=False)
+    strays: list[Stray] = field(default_factory=list)
+    _backlog: int = 0
+    _look_at: float = 0.0
+    _patrol_at: float = 0.0
+    _requeue_at: float = 0.0
+    _restart_at: float = 0.0
+
+    def run(self) -> Facts:
+        """Run it all; no process of it is left when this returns or raises."""
+        self.stage = Stage(self.terms)
+        self.faults = Faults(self.stage)
+        self.stage.set_up()
+        try:
+            self._strike_all()
+            drained = self._drain()
+            self._leave()
+            self._look_for_survivors()
+        finally:
+            strays.end(self.stage.folder)
+        return self._collect(drained)
+
+    def _strike_all(self) -> None:
+        faults = plan.make_plan(
+            self.terms.seed, self.terms.faults_per_second, self.terms.kinds
+        )
+        began = told = time.monotonic()
+        next_fault, due = next(faults), began + 1.0  # the first supervisors come up
+        while len(self.faults.struck) < self.terms.faults:
+            now = time.monotonic()
+            if now - began > self.terms.limit_seconds:
+                break
+            self._tend(now)
+            self._feed()
+            if now >= due:
+                self.faults.bring_about(next_fault)
+                next_fault = next(faults)
+                due = max(due + next_fault.pause_seconds, now - 1.0)
+            if now - told > 10:
+                told = now
+                self.report(self._progress(now - began))
+            time.sleep(_PAUSE_SECONDS)
+
+    def _progress(self, seconds: float) -> str:
+        return (
+            f"{len(self.faults.struck)} of {self.terms.faults} faults in {seconds:.0f} s,"
+            f" {self.stage.asked_jobs} jobs asked for, {self._backlog} wait"
+        )
+
+    def _tend(self, now: float) -> None:
+        """What has to be done all the time: reap, thaw, restart, look around."""
+        self.stage.reap()
+        self.faults.tend()
+        if len(self.stage.crews) < self.terms.supervisors and now >= self._restart_at:
+            self.stage.start_crew()
+            self._restart_at = now + self.stage.random.random() * 0.3
+        if now >= self._look_at:
+            self._look_at = now + _LOOK_SECONDS
+            self._backlog = sum(self.stage.window.unsettled().values())
+        if now >= self._patrol_at:
+            self._patrol_at = now + _PATROL_SECONDS
+            self._patrol()
+
+    def _feed(self) -> None:
+        stage = self.stage
+        progress = (len(self.faults.struck) + 20) / self.terms.faults
+        if (
+            self._backlog < _BACKLOG
+            and len(stage.clients) < CLIENTS
+            and stage.asked_jobs < self.terms.jobs * progress
+        ):
+            stage.enqueue()
+        now = time.monotonic()
+        if now >= self._requeue_at:
+            self._requeue_at = now + _REQUEUE_SECONDS
+            stage.requeue()
+
+    # Strays
+
+    def _patrol(self) -> None:
+        """Look for processes of attempts that have been recorded as ended."""
+        found = [
+            (process, process.attempt)
+            for process in strays.find(self.stage.folder)
+            if process.attempt is not None
+        ]
+        recorded = self.stage.window.recorded(attempt for _, attempt in found)
+        for process, attempt in found:
+            # Alive now, and recorded before: in this order it is no race.
+            if attempt in recorded and process.is_alive():
+                self.strays.append(
+                    Stray(
+                        process.pid,
+                        process.command,
+                        boottime(),
+                        self.stage.window.job_id(attempt[0]),
+                        attempt[1],
+                        process.marks.get("CAMPAIGN_SUPERVISOR", ""),
+                    )
+                )
+
+    def _look_for_survivors(self) -> None:
+        """After the last worker left, nothing may be there; a hidden one is known by its words."""
+        for process in strays.find(self.stage.folder):
+            words = process.command.split()
+            hidden = "hidden" in words
+            place = words.index("hidden") if hidden else 0
+            job, run = (words[place + 2], int(words[place + 3])) if hidden else ("", 0)
+            supervisor = words[place + 6] if hidden else ""
+            self.strays.append(
+                Stray(process.pid, process.command, boottime(), job, run, supervisor, hidden)
+            )
+
+    # The end
+
+    def _drain(self) -> bool:
+        """Let everything be settled; False if nothing moves any more."""
+        self.faults.end()
+        last, since = self.stage.window.last_change(), time.monotonic()
+        while True:
+            now = time.monotonic()
+            self._tend(now)
+            if not self._backlog and not self.stage.clients and not self.stage.window.unsettled():
+                return True
+            if (change := self.stage.window.last_change()) != last:
+                last, since = change, now
+            if now - since > _STUCK_SECONDS:
+                return False
+            time.sleep(0.02)
+
+    def _leave(self) -> None:
+        """Stop the workers as a user would, and see all processes end by themselves."""
+        self.stage.call(["worker", "stop", "--timeout", "30s"], "stop", (0,))
+        deadline = time.monotonic() + _LEAVING_SECONDS
+        while self.stage.clients or self.stage.crews:
+            self.stage.reap()
+            if time.monotonic() > deadline:
+                names = [crew.name for crew in self.stage.crews.values()]
+                self.stage.complaints.append(f"did not leave when stopped: {names}")
+                return
+            time.sleep(_PAUSE_SECONDS)
+
+    def _collect(self, drained: bool) -> Facts:
+        stage, window = self.stage, self.stage.window
+        signs = map(parse_sign, stage.journal.read_text().splitlines())
+        notes = [f"{self.faults.missed} planned faults found nobody whom they could hit"]
+        if not drained:
+            notes.append(f"the drain stood still for {_STUCK_SECONDS:.0f} s")
+        return Facts(
+            store=str(stage.location),
+            signs=tuple(sign for sign in signs if sign is not None),
+            batches=tuple(stage.batches),
+            jobs=window.jobs(stage.requeues),
+            attempts=window.attempts(time.time() - boottime()),
+            strikes=tuple(self.faults.struck),
+            troubles=tuple(self.faults.troubles),
+            strays=tuple(self.strays),
+            damage=window.damage(),
+            complaints=(*stage.complaints, *self._tracebacks()),
+            notes=tuple(notes),
+        )
+
+    def _tracebacks(self) -> list[str]:
+        found = []
+        for path in sorted(self.stage.folder.iterdir()):
+            if path.suffix in (".err", ".out"):
+                text = path.read_text(errors="replace")
+                if "Traceback" in text or "should not have happened" in text:
+                    last = text.strip().splitlines()[-1]
+                    found.append(f"{path.name}: {last}")
+        return found

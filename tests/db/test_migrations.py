@@ -1,0 +1,202 @@
+"""The schema's versions: up, down and up again, from a checkout's ``alembic`` too (N5)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine
+
+from queuectl.db import schema
+from queuectl.db.engine import Store, open_store
+from queuectl.db.models import SCHEMA_REVISION, Base
+from queuectl.errors import SchemaMismatch, StoreError
+from queuectl.service import jobs
+from queuectl.settings import StoreLocation
+from tests.db.population import populate
+from tests.jobs import add
+from tests.supervision import marked_environment
+
+_CHECKOUT = Path(schema.__file__).parents[2]
+
+
+def downgrade(location: StoreLocation) -> None:
+    with schema.migrating(location) as connection:
+        config = schema.alembic_config(location)
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+
+
+def set_revision(store: Store, revision: str) -> None:
+    store.write(
+        lambda connection: connection.exec_driver_sql(
+            f"UPDATE alembic_version SET version_num = '{revision}'"  # noqa: S608  # our own value
+        )
+    )
+
+
+def schema_of(connection: Connection) -> dict[str, str]:
+    """Return the SQL of every table and index, with white space made alike."""
+    rows = connection.exec_driver_sql(
+        "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'alembic%'"
+    )
+    return {name: " ".join(sql.replace('"', "").split()) for name, sql in rows}
+
+
+def test_the_newest_migration_is_the_one_that_the_models_stand_for(location: StoreLocation) -> None:
+    scripts = ScriptDirectory.from_config(schema.alembic_config(location))
+
+    assert scripts.get_heads() == [SCHEMA_REVISION]
+
+
+def test_a_new_store_has_the_models_tables(store: Store) -> None:
+    assert schema.stored_revision(store.location) == SCHEMA_REVISION
+    assert schema.check(store.location) == []
+
+
+def test_the_migrations_make_the_same_indexes_as_the_models(store: Store) -> None:
+    # Alembic's own comparison overlooks DESC, and what a partial index is partial to.
+    engine = create_engine("sqlite://")
+    with engine.begin() as connection:
+        Base.metadata.create_all(connection)
+        wanted = {
+            name: sql for name, sql in schema_of(connection).items() if name.startswith("ix_")
+        }
+    engine.dispose()
+
+    made = store.read(schema_of)
+
+    assert {name: sql for name, sql in made.items() if name.startswith("ix_")} == wanted
+
+
+def test_a_missing_index_is_found_by_the_check(store: Store) -> None:
+    store.write(lambda connection: connection.exec_driver_sql("DROP INDEX ix_jobs_due"))
+
+    [difference] = schema.check(store.location)
+
+    assert "ix_jobs_due" in difference
+
+
+def test_a_populated_store_goes_down_and_up_again(store: Store) -> None:
+    populate(store)
+    store.close()
+
+    downgrade(store.location)
+    revision = schema.stored_revision(store.location)
+    upgraded = schema.upgrade(store.location)
+
+    assert revision is None
+    assert upgraded
+    assert schema.check(store.location) == []
+    assert add(store, id="after").state == "pending"
+
+
+def test_an_upgrade_of_a_current_store_changes_nothing(store: Store) -> None:
+    populate(store)
+    before = store.data_version()
+
+    changed = schema.upgrade(store.location)
+
+    assert not changed
+    assert store.data_version() == before
+
+
+def test_an_older_store_is_upgraded_when_it_is_opened(store: Store) -> None:
+    store.close()
+    downgrade(store.location)
+
+    with closing(open_store(store.location)) as opened:
+        assert add(opened, id="a").id == "a"
+
+
+def test_a_newer_store_is_refused_with_both_versions(store: Store) -> None:
+    add(store, id="a")
+    set_revision(store, "9876")
+    store.close()
+
+    with pytest.raises(SchemaMismatch) as caught:
+        open_store(store.location)
+
+    assert "9876" in caught.value.message
+    assert SCHEMA_REVISION in caught.value.message
+    assert caught.value.exit_code == 5
+    set_back = Store(store.location)
+    with pytest.raises(SchemaMismatch):
+        jobs.find(set_back, "a")
+
+
+def test_a_store_that_was_upgraded_meanwhile_is_not_written(store: Store) -> None:
+    set_revision(store, "9876")
+    store.close()
+
+    with pytest.raises(SchemaMismatch, match="9876"):
+        add(store)
+
+
+def test_a_migration_that_fails_leaves_the_store_as_it_was(store: Store) -> None:
+    populate(store)
+    before = store.read(schema_of)
+    store.close()
+
+    def migrate() -> None:
+        with schema.migrating(store.location) as connection:
+            connection.exec_driver_sql("DROP TABLE attempts")
+            connection.exec_driver_sql("DELETE FROM jobs")
+            connection.exec_driver_sql("INSERT INTO nowhere VALUES (1)")
+
+    with pytest.raises(Exception, match="nowhere"):
+        migrate()
+
+    assert store.read(schema_of) == before
+    assert len(jobs.list_jobs(store)) == 7
+
+
+def test_a_migration_that_orphans_rows_is_undone(store: Store) -> None:
+    populate(store)
+    store.close()
+
+    def migrate() -> None:
+        with schema.migrating(store.location) as connection:
+            connection.exec_driver_sql("DELETE FROM jobs")
+
+    with pytest.raises(StoreError, match="rows without their job"):
+        migrate()
+
+    assert len(jobs.list_jobs(store)) == 7
+
+
+def run_alembic(location: StoreLocation, folder: Path, *words: str) -> str:
+    """Run ``alembic`` in the checkout on this store; return what it printed."""
+    environment = marked_environment(folder) | {"QUEUECTL_DB_PATH": str(location)}
+    done = subprocess.run(
+        [sys.executable, "-m", "alembic", *words],
+        cwd=_CHECKOUT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_alembic_in_the_checkout_works_on_the_store_that_the_environment_names(
+    location: StoreLocation, tmp_path: Path
+) -> None:
+    run_alembic(location, tmp_path, "upgrade", "head")
+    with closing(Store(location)) as store:
+        populate(store)
+
+    assert "No new upgrade operations" in run_alembic(location, tmp_path, "check")
+    assert SCHEMA_REVISION in run_alembic(location, tmp_path, "current")
+
+    run_alembic(location, tmp_path, "downgrade", "base")
+    run_alembic(location, tmp_path, "upgrade", "head")
+
+    assert schema.check(location) == []
+    assert "CREATE TABLE jobs" in run_alembic(location, tmp_path, "upgrade", "head", "--sql")
