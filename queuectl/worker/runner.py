@@ -100,7 +100,7 @@ class Execution:
             signal=-code if code < 0 else None,
             cpu_user_seconds=usage.ru_utime,
             cpu_system_seconds=usage.ru_stime,
-            max_rss_bytes=usage.ru_maxrss * 1024,
+            max_rss_bytes=_own_peak_excluded(usage.ru_maxrss),
             output_bytes=self.capture.total_bytes,
             output_tail=self.capture.tail,
             error=self._error(ending, code),
@@ -117,6 +117,16 @@ class Execution:
             reason = _describe_exit(code)
         parts = [reason, _last_line(self.capture.tail), self.capture.error]
         return ": ".join(part for part in parts if part)
+
+
+def _own_peak_excluded(peak_kib: int) -> int | None:
+    """Return a command's peak memory in bytes; None where it is below this worker's.
+
+    Between fork and exec a command is a copy of the worker, and Linux counts that peak too
+    (``setmax_mm_hiwater_rss`` in ``exec_mmap``), so a smaller figure says nothing of the command.
+    """
+    own_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_kib * 1024 if peak_kib > own_kib else None
 
 
 def _describe_exit(code: int) -> str:
