@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every check, then the tests; arguments go on to pytest: `./test.sh -k claims`, `./test.sh --cov`.
+# Every check, then the tests; arguments go on to pytest: `./test.sh -k claims`, `./test.sh --cov=queuectl`.
 # Makes .venv, the development environment, from requirements-dev.lock. PYTHON names the Python to make it with.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -15,6 +15,6 @@ check ruff format --check --quiet .
 check ruff check --quiet .
 check mypy
 check lint-imports --no-logo
-check shellcheck ./*.sh tests/*.sh .ci/run
+check shellcheck ./*.sh tests/*.sh .ci/run queuectl/cli/shells/*.bash
 check hadolint Dockerfile
 check pytest "$@"

@@ -4,31 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Protocol
 
 from queuectl.db import presence
 from queuectl.db.engine import Store
 from queuectl.domain.job import Claim, Ending, Outcome
 from queuectl.service import claims, workers
 from queuectl.service.claims import Claimant, Settlement, Turn
+from queuectl.settings import StoreLocation
 
 _PID = 4711
 
 
 class Actor:
-    """A registered worker; ``supervisor_id`` is its own name unless another is given."""
+    """A registered worker with a connection of its own, as every worker has."""
 
     def __init__(
         self,
-        store: Store,
+        location: StoreLocation,
         worker_id: str = "w1",
         *,
         queues: Iterable[str] | None = None,
         supervisor_id: str | None = None,
     ) -> None:
-        self.store = store
+        self.store = store = Store(location)
         self.id = worker_id
         served = None if queues is None else tuple(queues)
-        self.lock = presence.take(store.location, worker_id, create=True)
+        self.lock = presence.take(location, worker_id, create=True)
         registration = workers.Registration(
             worker_id=worker_id,
             supervisor_id=supervisor_id or f"supervisor of {worker_id}",
@@ -41,11 +43,9 @@ class Actor:
         workers.register(store, registration)
         self.claimant = Claimant(worker_id, "here", _PID, served)
 
-    def turn(
-        self, *ended: Settlement, free: int = 0, idle: bool = True, store: Store | None = None
-    ) -> Turn:
+    def turn(self, *ended: Settlement, free: int = 0, idle: bool = True) -> Turn:
         """Take a turn: settle, and claim if there is room."""
-        return claims.take_turn(store or self.store, self.claimant, ended, free=free, idle=idle)
+        return claims.take_turn(self.store, self.claimant, ended, free=free, idle=idle)
 
     def claim(self, free: int = 1, *, idle: bool = True) -> list[Claim]:
         """Take a turn that only claims."""
@@ -61,7 +61,8 @@ class Actor:
         return self.turn(ended(claim, ending))
 
     def die(self) -> None:
-        """Let go of the lock as the kernel does for a process that was killed."""
+        """Let go of everything as the kernel does for a process that was killed."""
+        self.store.close()
         if self.lock is not None:
             self.lock.release(remove=False)
             self.lock = None
@@ -73,3 +74,15 @@ def ended(claim: Claim, ending: Ending = Ending.COMPLETED) -> Settlement:
     error = None if ending is Ending.COMPLETED else f"it {ending}"
     code = 0 if ending is Ending.COMPLETED else 1
     return Settlement(claim, Outcome(ending, now, now, exit_code=code, error=error))
+
+
+class Hire(Protocol):
+    """What the fixture ``hire`` is: call it with the arguments of an Actor but for the store."""
+
+    def __call__(
+        self,
+        worker_id: str = "w1",
+        *,
+        queues: Iterable[str] | None = None,
+        supervisor_id: str | None = None,
+    ) -> Actor: ...

@@ -6,8 +6,8 @@ A test that starts processes by itself gives them ``marked_environment``, so tha
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from queuectl.db.engine import Store, open_store
 from queuectl.settings import StoreLocation
+from tests.actors import Actor, Hire
 from tests.supervision import Supervisors
 
 # No example is worth a failure because the machine was busy.
@@ -41,6 +42,24 @@ def store(location: StoreLocation) -> Iterator[Store]:
     """An open store without jobs."""
     with closing(open_store(location)) as opened:
         yield opened
+
+
+@pytest.fixture
+def hire(store: Store) -> Iterator[Hire]:
+    """Registers workers that live in the test."""
+    with ExitStack() as hired:
+
+        def hire_one(
+            worker_id: str = "w1",
+            *,
+            queues: Iterable[str] | None = None,
+            supervisor_id: str | None = None,
+        ) -> Actor:
+            actor = Actor(store.location, worker_id, queues=queues, supervisor_id=supervisor_id)
+            hired.callback(actor.die)
+            return actor
+
+        yield hire_one
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from queuectl.db.engine import Store
-from queuectl.domain.job import Job
+from queuectl.domain.job import Attempt, Job
 from queuectl.domain.request import validate_request
-from queuectl.service import jobs
+from queuectl.service import jobs, logs
 
 
 def add(store: Store, command: str = "true", **fields: object) -> Job:
@@ -18,3 +20,19 @@ def add(store: Store, command: str = "true", **fields: object) -> Job:
 def state_of(store: Store, reference: str) -> str:
     """Return the state of a job."""
     return jobs.find(store, reference).state
+
+
+def attempts_of(store: Store, reference: str) -> list[Attempt]:
+    """Return the ended attempts of a job, oldest first."""
+    return jobs.history(store, reference).attempts
+
+
+def output_of(store: Store, reference: str, run: int = 1) -> str:
+    """Return what an attempt of a job printed."""
+    job = jobs.find(store, reference)
+    return b"".join(logs.read_all(store.location, job.seq, run)).decode()
+
+
+def until(path: Path) -> str:
+    """Return a command that ends when that file is there."""
+    return f"until [ -e '{path}' ]; do sleep 0.02; done"

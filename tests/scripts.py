@@ -1,4 +1,4 @@
-"""Python scripts in processes of their own: other users of a store, to be held, stopped or killed."""
+"""Python scripts in processes of their own: other users of a store, to be held or killed."""
 
 from __future__ import annotations
 

@@ -112,9 +112,7 @@ class Supervisors:
         supervisor = Supervisor(process, out, err)
         self._started.append(supervisor)
         wait_until(
-            lambda: (
-                len(supervisor.events("worker-started")) >= count or process.poll() is not None
-            )
+            lambda: len(supervisor.events("worker-started")) >= count or process.poll() is not None
         )
         return supervisor
 
@@ -126,6 +124,16 @@ class Supervisors:
 
     def end(self) -> None:
         """Stop them all, and hold the store and the machine to what is promised of an end."""
+        try:
+            self._end()
+        except BaseException as error:
+            for supervisor in self._started:
+                error.add_note(
+                    f"{supervisor.out.read_text()[-3000:]}\n{supervisor.err.read_text()}"
+                )
+            raise
+
+    def _end(self) -> None:
         try:
             if any(supervisor.process.poll() is None for supervisor in self._started):
                 with closing(open_store(self.location)) as store:

@@ -10,8 +10,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import NamedTuple, TextIO
 
@@ -52,12 +52,17 @@ def prepare_streams() -> None:
 
 def flush() -> None:
     """Hand everything to the kernel; raises OutputError when it does not take it."""
-    if sys.stdout is None:
-        return
+    with _writing():
+        if sys.stdout is not None:
+            sys.stdout.flush()
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
     try:
-        sys.stdout.flush()
+        yield
     except BrokenPipeError:
-        raise
+        raise  # no error of anybody's: the reader has seen enough
     except OSError as error:
         abandon_output()
         raise OutputError(f"the output cannot be written: {error.strerror}") from error
@@ -70,29 +75,30 @@ def abandon_output() -> None:
     os.close(nothing)
 
 
-def out(text: str = "") -> None:
+def out(text: str = "", *, end: str = "\n") -> None:
     """Print a line of results, as it stands."""
-    print(text)
+    with _writing():
+        print(text, end=end)
 
 
 def out_lines(lines: Iterable[str]) -> None:
     """Print many lines of results, as they stand."""
-    text = "\n".join(lines)
-    if text:
-        print(text)
+    if text := "\n".join(lines):
+        out(text)
 
 
 def out_bytes(data: bytes) -> None:
     """Print bytes as they are, at once."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    with _writing():
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
 
 
 def out_text(text: str) -> None:
     """Print a part of a line, at once."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    out(text, end="")
+    flush()
 
 
 def note(text: str) -> None:
@@ -149,17 +155,17 @@ def confirm(question: str) -> bool:
 
 def json_value(value: object) -> None:
     """Print one JSON value: indented for a reader, on one line for a program."""
-    print(_dump(value, indent=2 if is_terminal() else None))
+    out(_dump(value, indent=2 if is_terminal() else None))
 
 
 def json_array(values: Iterable[object]) -> None:
     """Print a JSON array element by element, so that a million of them need no room."""
-    print("[", end="")
+    out("[", end="")
     separator = ""
     for value in values:
-        print(f"{separator}\n{_dump(value, indent=None)}", end="")
+        out(f"{separator}\n{_dump(value, indent=None)}", end="")
         separator = ","
-    print("\n]" if separator else "]")
+    out("\n]" if separator else "]")
 
 
 def _dump(value: object, *, indent: int | None) -> str:
@@ -244,7 +250,8 @@ def _draw(columns: Sequence[Column], rows: list[list[str]]) -> None:
     drawn.expand = any(column.fills for column in columns)
     for row in rows:
         drawn.add_row(*(Text(cell, style=_STATE_COLOURS.get(cell, "")) for cell in row))
-    Console(file=sys.stdout, highlight=False).print(drawn)
+    with _writing():
+        Console(file=sys.stdout, highlight=False).print(drawn)
 
 
 def state(text: str) -> str:

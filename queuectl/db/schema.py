@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from queuectl.db import sqlite
+from queuectl.db import filesystem, sqlite
 from queuectl.db.files import create_private_file, create_private_folder, sync_folder
 from queuectl.db.models import SCHEMA_REVISION, Base
 from queuectl.errors import SchemaMismatch, StoreError
@@ -193,7 +193,8 @@ def _migration_connection(location: StoreLocation, *, new: bool = False) -> Iter
             driver.execute("PRAGMA foreign_keys=OFF")
             if new:
                 driver.execute(f"PRAGMA application_id={sqlite.APPLICATION_ID}")
-                driver.execute(f"PRAGMA journal_mode={sqlite.journal_mode()}")
+                kind = filesystem.kind_of(location.folder)
+                driver.execute(f"PRAGMA journal_mode={sqlite.journal_mode(kind)}")
             connection.info["writes"] = True
             with connection.begin():
                 yield connection

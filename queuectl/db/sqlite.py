@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import NullPool
 
 from queuectl.db.files import PRIVATE_FILE
+from queuectl.db.filesystem import is_remote
 from queuectl.errors import StoreError, StoreUnavailable
 from queuectl.settings import StoreLocation
 
@@ -46,9 +47,9 @@ def library_is_sound(version: tuple[int, ...] = LIBRARY.sqlite_version_info) -> 
     )
 
 
-def journal_mode() -> str:
-    """The journal mode that a new store gets, given the library of this process."""
-    return "wal" if library_is_sound() else "delete"
+def journal_mode(filesystem_kind: str | None = None) -> str:
+    """The journal mode that a new store gets from this library, on this kind of file system."""
+    return "wal" if library_is_sound() and not is_remote(filesystem_kind) else "delete"
 
 
 def create_sqlite_engine(location: StoreLocation) -> Engine:

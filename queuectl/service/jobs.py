@@ -7,17 +7,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, literal_column, select
+from sqlalchemy import Connection, Select, literal_column, select
 from sqlalchemy.exc import IntegrityError
 
 from queuectl.db.engine import Store
 from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow
-from queuectl.domain.job import Attempt, Job, State
+from queuectl.domain.job import FINISHED, Attempt, Job, State
 from queuectl.domain.request import JobRequest
 from queuectl.errors import Conflict, InvalidInput, NotFound
 from queuectl.service import config, queues
 from queuectl.service.insertion import generate_ids, insert_jobs
-from queuectl.service.rows import ATTEMPT_COLUMNS, select_jobs, to_attempt, to_job
+from queuectl.service.rows import (
+    ATTEMPT_COLUMNS,
+    in_states,
+    select_jobs,
+    to_attempt,
+    to_job,
+)
 from queuectl.service.spool import Draft, Spool
 
 _ID_TRIES = 5
@@ -126,6 +132,8 @@ def find_in(connection: Connection, reference: str) -> Job:
         if row is None:
             raise NotFound("there is no job yet", hint="add one with: queuectl enqueue -- COMMAND")
         return to_job(row)
+    if not reference.isascii():  # no id is, and the driver refuses some of the others
+        raise _not_found(reference)
     row = connection.execute(select_jobs().where(JobRow.id == reference)).first()
     return to_job(row) if row is not None else _find_by_prefix(connection, reference)
 
@@ -135,7 +143,7 @@ def _find_by_prefix(connection: Connection, prefix: str) -> Job:
     query = select_jobs().where(JobRow.id >= prefix, JobRow.id < prefix + "\U0010ffff")
     rows = connection.execute(query.order_by(JobRow.id).limit(3)).all() if prefix else []
     if not rows:
-        raise NotFound(f"there is no job {prefix[:128]!r}", hint="list them with: queuectl list")
+        raise _not_found(prefix)
     if len(rows) > 1:
         ids = ", ".join(to_job(row).id for row in rows[:2])
         raise Conflict(
@@ -144,6 +152,10 @@ def _find_by_prefix(connection: Connection, prefix: str) -> Job:
             hint="give more of the id",
         )
     return to_job(rows[0])
+
+
+def _not_found(reference: str) -> NotFound:
+    return NotFound(f"there is no job {reference[:128]!r}", hint="list them with: queuectl list")
 
 
 def find_by_ids(store: Store, ids: list[str]) -> list[Job]:
@@ -174,17 +186,31 @@ def list_jobs(
     """
     if next_first:
         return store.read(lambda connection: _list_next(connection, set(states), queue, limit))
-    query = select_jobs().order_by(JobRow.seq.desc()).limit(limit)
     if wanted := sorted(set(states)):
-        query = query.where(_state_condition(wanted))
+        queries = [_newest_in(state, queue, limit) for state in wanted]
+    else:
+        queries = [_newest(select(JobRow.seq).order_by(JobRow.seq.desc()), queue, limit)]
+
+    def work(connection: Connection) -> list[Job]:
+        found = [to_job(row) for query in queries for row in connection.execute(query)]
+        return sorted(found, key=lambda job: job.seq, reverse=True)[:limit]
+
+    return store.read(work)
+
+
+def _newest_in(state: State, queue: str | None, limit: int | None) -> Select[Any]:
+    seqs = select(JobRow.seq).where(in_states(state))
+    if state in FINISHED:
+        return _newest(seqs.order_by(JobRow.seq.desc()), queue, limit)
+    # Plain seq would tempt SQLite to read the table backwards, past a million finished jobs.
+    return _newest(seqs.order_by((JobRow.seq + literal_column("0")).desc()), queue, limit)
+
+
+def _newest(seqs: Select[Any], queue: str | None, limit: int | None) -> Select[Any]:
+    # The inner select reads nothing but an index, where one covers it.
     if queue is not None:
-        query = query.where(JobRow.queue == queue)
-    return store.read(lambda connection: [to_job(row) for row in connection.execute(query)])
-
-
-def _state_condition(states: list[State]) -> Any:
-    # Literals: SQLite matches no partial index to a parameter.
-    return JobRow.state.in_([literal_column(f"'{state.value}'") for state in states])
+        seqs = seqs.where(JobRow.queue == queue)
+    return select_jobs().where(JobRow.seq.in_(seqs.limit(limit)))
 
 
 def _list_next(
@@ -200,11 +226,12 @@ def _list_next(
         wanted = [state for state in group if not states or state in states]
         if not wanted or (limit is not None and len(jobs) >= limit):
             continue
-        query = select_jobs().where(_state_condition(wanted)).order_by(*order)
+        seqs = select(JobRow.seq).where(in_states(*wanted)).order_by(*order)
         if queue is not None:
-            query = query.where(JobRow.queue == queue)
+            seqs = seqs.where(JobRow.queue == queue)
         if limit is not None:
-            query = query.limit(limit - len(jobs))
+            seqs = seqs.limit(limit - len(jobs))
+        query = select_jobs().where(JobRow.seq.in_(seqs)).order_by(*order)
         jobs += [to_job(row) for row in connection.execute(query)]
     return jobs
 

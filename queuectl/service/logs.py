@@ -158,14 +158,16 @@ class OutputReader:
 
     def _read_final(self, head: int) -> bytes:
         """Read on in the finished file, from where the segments ended."""
-        size = os.fstat(head).st_size
         note = _DROPPED.match(os.pread(head, 80, self._head_position))
         if note is None:  # nothing was dropped: places in the file are places in the output
             place = self._position
         else:
             start = self._head_position + note.end()
-            total = self._head_position + int(note[1]) + size - start
-            place = max(start, size - (total - self._position))
+            rest_position = self._head_position + int(note[1])
+            if self._position < rest_position:
+                skipped, self._position = rest_position - self._position, rest_position
+                return dropped_line(skipped)
+            place = start + self._position - rest_position
         block = os.pread(head, _BLOCK_BYTES, place)
         self._position += len(block)
         return block

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import ColumnElement, Row, Select, and_, literal_column, select
 
 from queuectl.db.models import AttemptRow, JobRow
 from queuectl.domain.job import Attempt, Ending, Job, State
@@ -14,6 +14,32 @@ ATTEMPT_FIELDS = tuple(Attempt.__dataclass_fields__)
 
 JOB_COLUMNS = tuple(getattr(JobRow, name) for name in _JOB_FIELDS)
 ATTEMPT_COLUMNS = tuple(getattr(AttemptRow, name) for name in ATTEMPT_FIELDS)
+
+
+#: The states of each partial index that covers several, in the order in which it names them.
+_FAMILIES = (
+    (State.SCHEDULED, State.FAILED),
+    (State.COMPLETED, State.DEAD, State.CANCELLED),
+)
+
+
+def in_states(*states: State) -> ColumnElement[bool]:
+    """Return the condition, in the form by which SQLite finds the partial index of the states.
+
+    A parameter matches no such index, so states are literals; and SQLite does not see that one
+    state implies the list of them in an index's own condition, so that stands beside it.
+    """
+    wanted = [state for state in State if state in states]
+    families = [family for family in _FAMILIES if set(wanted) <= set(family)]
+    conditions = [_among(family) for family in families]
+    if not families or len(wanted) < len(families[0]):
+        conditions.append(_among(tuple(wanted)))
+    return and_(*conditions)
+
+
+def _among(states: tuple[State, ...]) -> ColumnElement[bool]:
+    literals: list[ColumnElement[str]] = [literal_column(f"'{state.value}'") for state in states]
+    return JobRow.state == literals[0] if len(literals) == 1 else JobRow.state.in_(literals)
 
 
 def select_jobs() -> Select[Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, literal_column, select, update
@@ -27,7 +28,7 @@ _BEAT = (
     .values(heartbeat_at=bindparam("now"), lease_expires_at=bindparam("expires"))
 )
 _ALIVE = select(WorkerRow).where(WorkerRow.state == "alive").order_by(WorkerRow.started_at)
-_COUNT_ALIVE = select(WorkerRow.id).where(WorkerRow.state == "alive")
+_ALIVE_IDS = select(WorkerRow.id, WorkerRow.boot_id).where(WorkerRow.state == "alive")
 _PROCESSING = JobRow.state == literal_column("'processing'")
 
 
@@ -172,8 +173,7 @@ def _to_worker(store: Store, row: Any, running: list[RunningJob]) -> Worker:
 
 def count_alive(store: Store) -> int:
     """Return how many workers run."""
-    ids = store.read(lambda connection: list(connection.execute(_COUNT_ALIVE).scalars()))
-    return sum(presence.is_held(store.location, worker_id) for worker_id in ids)
+    return sum(presence.is_held(store.location, worker_id) for worker_id in alive_ids(store))
 
 
 def request_stop(store: Store, *, queue: str | None, now: bool) -> list[Worker]:
@@ -209,9 +209,11 @@ def request_stop(store: Store, *, queue: str | None, now: bool) -> list[Worker]:
     return chosen
 
 
-def alive_ids(store: Store) -> list[str]:
-    """Return the ids of the workers that the store takes for alive."""
-    return store.read(lambda connection: list(connection.execute(_COUNT_ALIVE).scalars()))
+def alive_ids(store: Store) -> dict[str, str]:
+    """Return the ids of the workers that the store takes for alive, each with its boot's."""
+    return store.read(
+        lambda connection: {row.id: row.boot_id for row in connection.execute(_ALIVE_IDS)}
+    )
 
 
 def has_orphans(store: Store) -> bool:
@@ -226,16 +228,25 @@ def _orphans() -> Any:
     return select(JobRow.seq).where(_PROCESSING, JobRow.worker_id.not_in(alive))
 
 
-def rescue(store: Store, dead: Sequence[str]) -> list[str]:
+def rescue(
+    store: Store,
+    dead: Sequence[str],
+    *,
+    started: Mapping[str, frozenset[str]] = MappingProxyType({}),
+) -> list[str]:
     """Mark these workers dead and take their jobs back, with those of workers long gone.
 
     Call it only after what the workers left on this machine was killed and is seen gone. The
-    attempts are recorded as lost; no retry is charged, a crash is counted. Returns the jobs' ids.
+    attempts are recorded as lost; no retry is charged, a crash is counted. ``started`` has the
+    marks of the claims that a worker had started, where that is known: the others count as never
+    made. Returns the jobs' ids.
     """
-    return store.write(lambda connection: _rescue(connection, dead))
+    return store.write(lambda connection: _rescue(connection, dead, started))
 
 
-def _rescue(connection: Connection, dead: Sequence[str]) -> list[str]:
+def _rescue(
+    connection: Connection, dead: Sequence[str], started: Mapping[str, frozenset[str]]
+) -> list[str]:
     now = datetime.now(UTC)
     connection.execute(
         update(WorkerRow)
@@ -246,12 +257,35 @@ def _rescue(connection: Connection, dead: Sequence[str]) -> list[str]:
     hosts = {row.id: row for row in connection.execute(select(WorkerRow))}
     jobs = connection.execute(select(JobRow).where(JobRow.seq.in_(_orphans()))).all()
     for job in jobs:
+        if _is_unstarted(job, started):
+            _give_back(connection, job, now)
+            continue
         decision = after_crash(job.attempts, job.crashes, LOST_ERROR, rule)
         _take_back(connection, job, decision, now)
         _record_loss(connection, job, hosts.get(job.worker_id), now)
         if decision.state is State.DEAD:
             connection.execute(insert(DeadLetterRow), dead_letter_row(job.seq, decision, now))
     return [job.id for job in jobs]
+
+
+def _is_unstarted(job: Any, started: Mapping[str, frozenset[str]]) -> bool:
+    known = started.get(job.worker_id)
+    return known is not None and f"{job.seq}-{job.version}" not in known
+
+
+def _give_back(connection: Connection, job: Any, now: datetime) -> None:
+    connection.execute(
+        update(JobRow)
+        .where(JobRow.seq == job.seq, JobRow.version == job.version)
+        .values(
+            state=State.PENDING,
+            version=JobRow.version + 1,
+            runs=JobRow.runs - 1,
+            updated_at=now,
+            worker_id=None,
+            claimed_at=None,
+        )
+    )
 
 
 def _take_back(connection: Connection, job: Any, decision: Decision, now: datetime) -> None:

@@ -87,3 +87,8 @@ class Ahead:
         self._claims.extend(claimed)
         self._moved_at = time.monotonic()
         self._first_end_at = None
+
+    def recall(self, held: Sequence[Claim]) -> None:
+        """The reply to a turn was lost, and these are the claims that stand and do not run yet."""
+        self._claims = deque(held)
+        self._moved_at = time.monotonic()

@@ -120,14 +120,29 @@ def end_marked(worker_id: str) -> bool:
     For a rescuer, which is nobody's parent. Returns False if some could not be ended.
     """
     deadline = time.monotonic() + BURIAL_SECONDS
-    while doomed := _marked_trees(worker_id):
+    dying: list[psutil.Process] = []
+    while doomed := _marked_trees(worker_id) + dying:
         for process in doomed:
             with suppress(psutil.Error):
                 process.kill()  # psutil compares the start time first: a reused pid is spared
-        psutil.wait_procs(doomed, timeout=0.2)
+        # An unmarked one is found through its parent, who may be gone sooner: it is kept in mind.
+        dying = [
+            process for process in psutil.wait_procs(doomed, timeout=0.2)[1] if _lives(process)
+        ]
         if time.monotonic() > deadline:
             return False
     return True
+
+
+def find_marked() -> dict[str, list[int]]:
+    """Return the processes on this machine that bear a worker's mark, by the worker's id."""
+    found: dict[str, list[int]] = {}
+    for process in psutil.process_iter():
+        mark = read_mark(process.pid)
+        with suppress(psutil.Error):
+            if mark is not None and process.status() != psutil.STATUS_ZOMBIE:
+                found.setdefault(mark[0], []).append(process.pid)
+    return found
 
 
 def _marked_trees(worker_id: str) -> list[psutil.Process]:
@@ -137,7 +152,15 @@ def _marked_trees(worker_id: str) -> list[psutil.Process]:
         if mark is None or mark[0] != worker_id:
             continue
         with suppress(psutil.Error):
-            if process.status() != psutil.STATUS_ZOMBIE:
+            if _lives(process):
                 found[process.pid] = process
                 found.update((child.pid, child) for child in process.children(recursive=True))
     return list(found.values())
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether a process can still do something; a zombie only waits for its parent."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

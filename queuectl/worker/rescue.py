@@ -20,7 +20,8 @@ def rescue_dead(store: Store) -> list[str]:
     """
     with ExitStack() as held:
         dead = []
-        for worker_id in workers.alive_ids(store):
+        started = {}
+        for worker_id, boot in workers.alive_ids(store).items():
             if worker_id == os.environ.get(processes.MARK_WORKER):
                 continue  # this is a command of that worker's: it would kill itself
             lock = presence.take(store.location, worker_id, create=False)
@@ -30,6 +31,10 @@ def rescue_dead(store: Store) -> list[str]:
             held.callback(lock.release, remove=gone)
             if gone:
                 dead.append(worker_id)
+                noted = lock.noted()
+                # What was noted before a power cut may not have reached the disk.
+                if noted is not None and boot == processes.boot_id():
+                    started[worker_id] = noted
         if not dead and not workers.has_orphans(store):
             return []
-        return workers.rescue(store, dead)
+        return workers.rescue(store, dead, started=started)

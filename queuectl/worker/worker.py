@@ -24,7 +24,7 @@ from queuectl.domain.durations import format_duration
 from queuectl.domain.job import Claim, Ending, Outcome, State
 from queuectl.domain.retry import Decision
 from queuectl.errors import Conflict, StoreError, WorkerDeclaredDead
-from queuectl.service import claims, config, workers
+from queuectl.service import claims, config, recall, workers
 from queuectl.service.claims import Claimant, Settlement
 from queuectl.settings import StoreLocation
 from queuectl.worker import ahead, processes, runner
@@ -86,6 +86,8 @@ class Worker:
         self._signals = 0
         #: Whether a turn may find something to claim.
         self._hungry = True
+        #: Whether the reply to the last turn was lost: it may stand in the store, or not.
+        self._unsure = False
         self._away_tries = 0
         self._retry_at = 0.0
         self._look_at = 0.0
@@ -100,6 +102,8 @@ class Worker:
         lock = presence.take(self._location, self._id, create=True)
         if lock is None:
             raise Conflict(f"the worker id {self._id} is taken")
+        self._presence = lock
+        lock.note([])
         store = open_store(self._location)
         workers.register(store, self._registration)
         self._options = config.read_options(store)
@@ -171,6 +175,8 @@ class Worker:
 
     def _work(self, store: Store, now: float) -> None:
         try:
+            if self._unsure:
+                self._recall(store)
             if self._is_turn_due(now):
                 self._take_turn(store)
             elif now >= self._look_at:
@@ -188,6 +194,8 @@ class Worker:
             at.append(max(self._look_at, self._retry_at))
         if self._ended or self._ahead:
             at.append(max(self._turn_by(), self._retry_at))
+        if self._unsure:
+            at.append(self._retry_at)
         self._ahead.sign.hang_out(self._free() > 0 and not self._hungry)
         patience = max(0.0, min(at) - time.monotonic())
         return min(patience, POLL_SECONDS) if bell.fileno is None else patience
@@ -210,7 +218,7 @@ class Worker:
         return 0.0
 
     def _is_done(self) -> bool:
-        if self._running or self._ended or self._ahead:
+        if self._running or self._ended or self._ahead or self._unsure:
             # Told to leave at once while the store is away: the jobs are taken back by a rescue.
             return self._stop_mode == "now" and not self._running and self._away_tries > 0
         return self._stop_mode is not None or (self._plan.drain and not self._hungry)
@@ -222,6 +230,7 @@ class Worker:
         wanted = 0
         if self._stop_mode is None and not unstarted:
             wanted = max(0, self._free() + self._ahead.room())
+        self._unsure = True
         turn = claims.take_turn(
             store,
             self._claimant,
@@ -230,6 +239,7 @@ class Worker:
             idle=not self._running and not self._ahead,
             unstarted=unstarted,
         )
+        self._unsure = False
         self._store_is_back()
         self._options = turn.options
         self._tell(turn.decisions, turn.lost)
@@ -243,6 +253,23 @@ class Worker:
         self._ahead.settled(turn.claims, unstarted)
         if turn.stop_mode is not None:
             self._ask_stop(turn.stop_mode)
+
+    def _recall(self, store: Store) -> None:
+        """Find out what stands of a turn whose reply was lost."""
+        found = recall.recall(store, self._id, self._ended)
+        self._unsure = False
+        self._store_is_back()
+        for item in found.settled:
+            self._ended.remove(item)
+            self._log.emit(
+                "result-recalled",
+                f"job {item.claim.id}: its result had been recorded",
+                job=item.claim.id,
+                run=item.claim.run,
+            )
+        busy = {run.claim.mark for run in self._running.values()}
+        busy.update(item.claim.mark for item in self._ended)
+        self._ahead.recall([claim for claim in found.held if claim.mark not in busy])
 
     def _look(self, store: Store) -> None:
         version = store.data_version()
@@ -275,7 +302,8 @@ class Worker:
     # Commands
 
     def _start_ahead(self) -> None:
-        while self._ahead and self._may_claim():
+        # While it is not known whether a claim was given back, another worker may have it.
+        while self._ahead and not self._unsure and self._may_claim():
             self._start(self._ahead.take())
 
     def _start(self, claim: Claim) -> None:
@@ -287,6 +315,7 @@ class Worker:
             run=claim.run,
             queue=claim.queue,
         )
+        self._note_started(claim)
         capture = OutputCapture(self._location, claim.seq, claim.run, self._options.output_limit)
         started = runner.start(claim, capture, self._environment, self._id, self._null_input)
         if isinstance(started, Outcome):
@@ -299,6 +328,12 @@ class Worker:
         )
         if self._stop_mode == "now":
             started.terminate(Ending.STOPPED, time.monotonic())
+
+    def _note_started(self, claim: Claim) -> None:
+        """If this worker dies, what it had only claimed counts as never claimed."""
+        marks = [run.claim.mark for run in self._running.values()]
+        marks += [item.claim.mark for item in self._ended]
+        self._presence.note([*marks, claim.mark])
 
     def _pump(self, capture: OutputCapture) -> None:
         if not capture.pump():

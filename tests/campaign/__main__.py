@@ -11,12 +11,13 @@ import sys
 import tempfile
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.campaign import mutants
 from tests.campaign.checker import Verdict, judge
 from tests.campaign.drive import Driver
+from tests.campaign.stage import die_with_parent
 from tests.campaign.terms import Terms
 from tests.campaign.verdict import render
 
@@ -32,6 +33,8 @@ class _Driven:
 def main(arguments: list[str]) -> int:
     """Run the campaign; return the exit code: 0 if every invariant holds."""
     asked = _parse(arguments)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)  # also where a shell had them ignored
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
         stores = _stores(asked, Path(folder))
@@ -81,7 +84,9 @@ def _terms(asked: argparse.Namespace, stores: list[str]) -> list[Terms]:
     ]
     if asked.mutant is None:
         return terms
-    return [mutants.MUTANTS[asked.mutant].change(one) for one in terms]
+    return [
+        replace(mutants.MUTANTS[asked.mutant].change(one), mutant=asked.mutant) for one in terms
+    ]
 
 
 def _start(terms: Terms) -> _Driven:
@@ -92,7 +97,7 @@ def _start(terms: Terms) -> _Driven:
         os.close(tell)
         return _Driven(pid, answer)
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        die_with_parent(signal.SIGTERM)
         verdict = judge(Driver(terms, lambda line: _report(terms, line)).run())
         with os.fdopen(tell, "wb") as file:
             pickle.dump(verdict, file)

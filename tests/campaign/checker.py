@@ -67,6 +67,14 @@ class Recovery:
 
 
 @dataclass(frozen=True, slots=True)
+class Slowest:
+    """The recovery that took longest, with the history of its job."""
+
+    recovery: Recovery
+    history: tuple[Moment, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What the checker found; breaches that show the same thing of a job are told once."""
 
@@ -76,6 +84,7 @@ class Verdict:
     counts: Mapping[str, int]
     faults: Mapping[str, int]
     notes: tuple[str, ...] = ()
+    slowest: Slowest | None = None
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -121,6 +130,12 @@ class _History:
             for strike in facts.strikes
             if strike.kind in (plan.SUPERVISOR_KILLED, plan.BOTH_KILLED)
         }
+        #: When each worker ran something, in the order of the beginnings.
+        self.busy: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        for attempt in facts.attempts:
+            self.busy[attempt.worker].append((attempt.started, attempt.finished))
+        for times in self.busy.values():
+            times.sort()
 
     def _add(self, sign: Sign) -> None:
         run = self.runs[sign.job].get(sign.run)
@@ -135,6 +150,14 @@ class _History:
         elif sign.kind == "end":
             run.end = sign
 
+    def idle_again(self, attempt: StoredAttempt) -> float:
+        """Return when the worker of an attempt next ran nothing at all."""
+        end = attempt.finished
+        for started, finished in self.busy[attempt.worker]:
+            if started <= end + CLOCK_SLACK_SECONDS:
+                end = max(end, finished)
+        return end
+
     def ordered_runs(self, job: str) -> list[_Run]:
         return [run for _, run in sorted(self.runs[job].items())]
 
@@ -144,20 +167,26 @@ class _History:
         It cleared its environment and left its group, and both who could have adopted it were
         killed: its supervisor too.
         """
-        return sign.kind == "hidden" and sign.supervisor in self.supervisor_deaths
+        return sign.kind == "hidden" and self.was_killed(sign.supervisor, sign.at)
+
+    def was_killed(self, supervisor: str, at: float) -> bool:
+        """Whether a supervisor had been killed by then."""
+        return self.supervisor_deaths.get(supervisor, at + 1) <= at
 
 
 def judge(facts: Facts) -> Verdict:
     """Hold the facts against every invariant."""
     history = _History(facts)
     found = [breach for check in _CHECKS for breach in check(history)]
+    recoveries = tuple(_recoveries(history))
     return Verdict(
         facts.store,
         tuple(_with_histories(history, found)),
-        tuple(_recoveries(history)),
+        recoveries,
         _count(history),
         _count_faults(facts),
         facts.notes,
+        _slowest(history, recoveries),
     )
 
 
@@ -298,9 +327,7 @@ def _check_charges(history: _History) -> Iterator[Breach]:
                 f" and {job.requeues} requeues",
             )
         if job.requeues == 0 and job.attempts != len(charged):
-            yield Breach(
-                "I4", job.id, f"{job.attempts} failures counted, {len(charged)} recorded"
-            )
+            yield Breach("I4", job.id, f"{job.attempts} failures counted, {len(charged)} recorded")
         if (job.state == "dead") != job.in_dlq:
             yield Breach("I4", job.id, f"it is {job.state}; in the dead letter queue: {job.in_dlq}")
 
@@ -320,7 +347,7 @@ def _check_survivors(history: _History) -> Iterator[Breach]:
                     f" at {late.at:.2f}, after that run was over",
                 )
     for stray in history.facts.strays:
-        if not (stray.hidden and stray.supervisor in history.supervisor_deaths):
+        if not (stray.hidden and history.was_killed(stray.supervisor, stray.at)):
             yield Breach(
                 "I5",
                 stray.job or f"process {stray.pid}",
@@ -331,15 +358,18 @@ def _check_survivors(history: _History) -> Iterator[Breach]:
 
 def _late_sign(history: _History, run: _Run) -> Sign | None:
     signs = [sign for sign in run.others if not history.is_excused(sign)]
-    if not signs:
+    attempt = history.attempts[run.job].get(run.run)
+    if not signs or attempt is None:
         return None
     last = max(signs, key=lambda sign: sign.at)
-    attempt = history.attempts[run.job].get(run.run)
-    over = [attempt.finished + CLOCK_SLACK_SECONDS] if attempt is not None else []
+    if last.kind == "hidden":
+        # It bears no mark, so it is known for this job's only when no other runs in its worker.
+        return last if last.at > history.idle_again(attempt) + CLOCK_SLACK_SECONDS else None
+    over = attempt.finished + CLOCK_SLACK_SECONDS
     following = history.runs[run.job].get(run.run + 1)
     if following is not None and following.start is not None:
-        over.append(following.start + _STEP_SECONDS)
-    return last if over and last.at > min(over) else None
+        over = min(over, following.start + _STEP_SECONDS)
+    return last if last.at > over else None
 
 
 # I6, I7, I8
@@ -390,8 +420,12 @@ def _with_histories(history: _History, breaches: list[Breach]) -> Iterator[Breac
         if told[breach.invariant] > _TOLD or breach.invariant in ("I7", "I8"):
             yield breach
             continue
-        moments = tuple(sorted(_moments(history, breach.subject), key=lambda moment: moment.at))
-        yield Breach(breach.invariant, breach.subject, breach.what, moments)
+        told_history = _history_of(history, breach.subject)
+        yield Breach(breach.invariant, breach.subject, breach.what, told_history)
+
+
+def _history_of(history: _History, job: str) -> tuple[Moment, ...]:
+    return tuple(sorted(_moments(history, job), key=lambda moment: moment.at))
 
 
 def _moments(history: _History, job: str) -> Iterator[Moment]:
@@ -429,14 +463,15 @@ def _own_moments(run: _Run) -> Iterator[Moment]:
 
 
 def _strike_moments(history: _History, job: str) -> Iterator[Moment]:
-    parents = {sign.parent for run in history.runs[job].values() for sign in run.starts}
-    parents |= {attempt.pid for attempt in history.attempts[job].values()}
-    supervisors = {sign.supervisor for run in history.runs[job].values() for sign in run.starts}
-    first = min((s.at for run in history.runs[job].values() for s in run.starts), default=0.0)
+    """Tell of the faults that hit those who ran the job, while they ran it."""
+    runs = [run for run in history.runs[job].values() if run.start is not None]
+    times = [(run.starts[0].parent, run.start or 0.0) for run in runs]
+    times += [(a.pid, a.started) for a in history.attempts[job].values()]
+    supervisors = {sign.supervisor for run in runs for sign in run.starts}
+    last = max((attempt.finished for attempt in history.attempts[job].values()), default=0.0)
     for strike in history.facts.strikes:
-        if strike.at >= first and (
-            parents.intersection(strike.pids) or strike.supervisor in supervisors
-        ):
+        hit = any(pid in strike.pids and strike.at >= at - 1.0 for pid, at in times)
+        if (hit or strike.supervisor in supervisors) and strike.at <= last + 1.0:
             pids = ", ".join(map(str, strike.pids))
             yield Moment(
                 strike.at, f"FAULT {strike.number}: {strike.kind} {strike.detail} ({pids})"
@@ -474,6 +509,14 @@ def _recovery(
     yield Recovery(kind, attempt.job, max(0.0, begun - at), clear)
 
 
+def _slowest(history: _History, recoveries: Iterable[Recovery]) -> Slowest | None:
+    clear = [r for r in recoveries if r.clear and r.kind != plan.WORKER_FROZEN]
+    slowest = max(clear, key=lambda recovery: recovery.seconds, default=None)
+    if slowest is None:
+        return None
+    return Slowest(slowest, _history_of(history, slowest.job))
+
+
 def _count(history: _History) -> dict[str, int]:
     facts = history.facts
     counts = {
@@ -496,7 +539,7 @@ def _count_excused(history: _History) -> int:
     """Count the runs of which a hidden process lived on and was excused."""
     return sum(
         any(
-            history.is_excused(sign) and sign.at > attempt.finished + CLOCK_SLACK_SECONDS
+            history.is_excused(sign) and sign.at > history.idle_again(attempt) + CLOCK_SLACK_SECONDS
             for sign in run.others
         )
         for job, runs in history.runs.items()

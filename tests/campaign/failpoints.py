@@ -23,6 +23,7 @@ from sqlalchemy import Connection, Engine, event
 
 from queuectl.db import sqlite
 from queuectl.db.engine import Store
+from queuectl.db.prepared import Prepared
 
 ORDERS = "CAMPAIGN_ORDERS"
 STRIKES = "CAMPAIGN_STRIKES"
@@ -38,7 +39,7 @@ class Order(NamedTuple):
     number: int
     stage: str
     transaction: str
-    count: int
+    argument: int
 
     @property
     def file(self) -> str:
@@ -49,8 +50,8 @@ def read_orders(folder: Path) -> list[Order]:
     """Return what is ordered now."""
     orders = []
     for name in os.listdir(folder):  # noqa: PTH208  # ten times as fast, and it is on every commit
-        number, stage, transaction, count = name.split(".")
-        orders.append(Order(int(number), stage, transaction, int(count)))
+        number, stage, transaction, argument = name.split(".")
+        orders.append(Order(int(number), stage, transaction, int(argument)))
     return orders
 
 
@@ -84,7 +85,7 @@ class _Passage:
 
     def weather(self) -> None:
         for order in self.orders:
-            if order.stage == "weather" and boottime() * 1000 < order.count:
+            if order.stage == "weather" and boottime() * 1000 < order.argument:
                 code = int(order.transaction)
                 error = sqlite.LIBRARY.OperationalError(_MESSAGES[code])
                 error.sqlite_errorcode = code
@@ -130,7 +131,22 @@ def install() -> None:
 
     setattr(Store, "_transact", transact)  # noqa: B010  # an assignment would need an ignore
 
-    @event.listens_for(Engine, "after_cursor_execute")
-    def count(*arguments: object) -> None:
-        if _Passage.current is not None:
-            _Passage.current.count_statement()
+    event.listen(Engine, "after_cursor_execute", _count_statement)
+    for name in ("fetch", "execute"):
+        _count_calls(Prepared, name)
+
+
+def _count_statement(*arguments: object) -> None:
+    if _Passage.current is not None:
+        _Passage.current.count_statement()
+
+
+def _count_calls(owner: type, name: str) -> None:
+    original = getattr(owner, name)
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        result = original(*arguments, **named)
+        _count_statement()
+        return result
+
+    setattr(owner, name, counted)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
+from typing import ClassVar
 
 from tests.campaign import failpoints, plan, strays
 from tests.campaign.facts import Strike, Trouble
@@ -17,15 +19,13 @@ from tests.campaign.failpoints import Order, boottime
 from tests.campaign.plan import Fault
 from tests.campaign.stage import CLIENTS, Client, Crew, Stage
 
-#: A freeze lasts this many leases, at least.
-_FREEZE_LEASES = 1.2
 #: An order that nobody came by to take is withdrawn.
 _ORDER_SECONDS = 5.0
 #: The longest that a client is let run before it is killed, and that a disk is full.
 _CLIENT_SECONDS = 0.04
-_WEATHER_SECONDS = 1.5
+_WEATHER_SECONDS = 1.0
 #: What a worker that found the store away may wait before it tries again.
-_AFTERMATH_SECONDS = 3.0
+_AFTERMATH_SECONDS = 2.0
 _STATEMENTS = 8
 
 
@@ -64,7 +64,9 @@ class Faults:
     def _do_later(self, seconds: float, what: Callable[[], None]) -> None:
         heapq.heappush(self._later, (boottime() + seconds, next(self._order_of_later), what))
 
-    def _strike(self, fault: Fault, at: float, pids: list[int], crew: str = "", detail: str = "") -> None:
+    def _strike(
+        self, fault: Fault, at: float, pids: list[int], crew: str = "", detail: str = ""
+    ) -> None:
         self.struck.append(Strike(fault.number, fault.kind, at, tuple(pids), crew, detail))
 
     # Whom
@@ -137,7 +139,7 @@ class Faults:
         if not _send(pid, signal.SIGSTOP, parent=crew.pid):
             return False
         self._strike(fault, at, [pid])
-        self._thaw_later(at, fault, [pid], crew, "a worker is frozen")
+        self._thaw_later(at, fault, [pid], crew)
         return True
 
     def _freeze_tree(self, fault: Fault) -> bool:
@@ -148,19 +150,15 @@ class Faults:
         os.kill(crew.pid, signal.SIGSTOP)
         crew.frozen = True
         hit = [
-            pid
-            for pid in self.stage.workers(crew)
-            if _send(pid, signal.SIGSTOP, parent=crew.pid)
+            pid for pid in self.stage.workers(crew) if _send(pid, signal.SIGSTOP, parent=crew.pid)
         ]
-        self._strike(fault, at, [crew.pid, *hit], "", crew.name)
-        self._thaw_later(at, fault, [*hit, crew.pid], crew, "a supervisor is frozen")
+        self._strike(fault, at, [crew.pid, *hit], crew.name)
+        self._thaw_later(at, fault, [*hit, crew.pid], crew)
         return True
 
-    def _thaw_later(
-        self, at: float, fault: Fault, pids: list[int], crew: Crew, why: str
-    ) -> None:
-        lease = self.stage.terms.lease_seconds
-        seconds = lease * _FREEZE_LEASES + fault.amount
+    def _thaw_later(self, at: float, fault: Fault, pids: list[int], crew: Crew) -> None:
+        terms = self.stage.terms
+        seconds = terms.lease_seconds * terms.freeze_leases + fault.amount
         births = [(pid, strays.command_line(pid)) for pid in pids]
 
         def thaw() -> None:
@@ -171,7 +169,9 @@ class Faults:
             crew.frozen = False
 
         self._do_later(seconds, thaw)
-        self.troubles.append(Trouble(at, at + seconds + 1.0, why))
+        time.sleep(0.002)  # until the signal has done its work
+        if _holds_lock(pids, self.stage.location.lock):
+            self.troubles.append(Trouble(at, at + seconds + 1.0, "the write lock was frozen"))
 
     # Failpoints and weather
 
@@ -267,7 +267,7 @@ class Faults:
         client.on_end = on_end
         return True
 
-    _HOW = {
+    _HOW: ClassVar[dict[str, Callable[[Faults, Fault], bool]]] = {
         plan.WORKER_KILLED: _kill_worker,
         plan.SUPERVISOR_KILLED: _kill_supervisor,
         plan.BOTH_KILLED: _kill_both,
@@ -279,6 +279,16 @@ class Faults:
         plan.SYNC_FAILED: _fail_sync,
         plan.STOPPED: _stop,
     }
+
+
+def _holds_lock(pids: list[int], path: Path) -> bool:
+    """Whether one of these processes holds the ``flock`` on a file."""
+    inode = path.stat().st_ino
+    for line in Path("/proc/locks").read_text().splitlines():
+        fields = line.split()
+        if "->" not in fields and int(fields[4]) in pids and fields[5].endswith(f":{inode}"):
+            return True
+    return False
 
 
 def _send(pid: int, number: int, *, parent: int) -> bool:

@@ -11,7 +11,7 @@ say() {
 tick() {
   left=$1
   while [ "$left" -gt 0 ]; do
-    sleep 0.05
+    sleep "${2:-0.05}"
     say tick -
     left=$((left - 1))
   done
@@ -34,6 +34,7 @@ child() {
 say start -
 case $1 in
   tick) tick "$2" ;;
+  nap) tick "$2" 0.25 ;;
   fail) [ "$QUEUECTL_ATTEMPT" -gt "$2" ] || finish 3 ;;
   setsid)
     child child &

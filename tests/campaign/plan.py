@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 WORKER_KILLED = "worker killed"
@@ -26,9 +26,9 @@ KINDS: Mapping[str, int] = {
     WORKER_FROZEN: 4,
     TREE_FROZEN: 1,
     FAILPOINT: 38,
-    DISK_FULL: 2,
-    SYNC_FAILED: 2,
-    STOPPED: 3,
+    DISK_FULL: 1,
+    SYNC_FAILED: 1,
+    STOPPED: 2,
 }
 
 #: The transactions at which a process is killed: the service function that runs each.
@@ -60,8 +60,6 @@ JOBS: Mapping[str, int] = {
     "print": 2,
     "tick 20": 2,
 }
-#: Jobs that take long enough to be overtaken; for the mutants.
-LONG_JOBS: Mapping[str, int] = {"tick 30": 6, "tick 60": 4, "setsid": 2, "fork": 2, "quick": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,11 @@ def make_random(seed: int) -> random.Random:
 
 
 def make_plan(
-    seed: int, faults_per_second: float, kinds: Mapping[str, int] = KINDS
+    seed: int,
+    faults_per_second: float,
+    kinds: Mapping[str, int] = KINDS,
+    transactions: Mapping[str, int] = TRANSACTIONS,
+    stages: Sequence[str] = STAGES,
 ) -> Iterator[Fault]:
     """Yield the faults of this seed for ever; the same seed yields the same ones."""
     source = make_random(seed)
@@ -101,8 +103,8 @@ def make_plan(
             choose(source, kinds),
             source.random(),
             source.random(),
-            source.choice(STAGES),
-            choose(source, TRANSACTIONS),
+            source.choice(stages),
+            choose(source, transactions),
             source.choice(STOPS),
         )
 

@@ -8,6 +8,8 @@ start; every few of them is started anew all the same, as a user would. Orphans 
 from __future__ import annotations
 
 import ctypes
+import gc
+import importlib
 import json
 import os
 import signal
@@ -29,11 +31,10 @@ from tests.campaign.window import Window
 _HERE = Path(__file__).parent
 _PR_SET_PDEATHSIG = 1
 #: Every so many calls is a program of its own.
-_ANEW = 10
+_ANEW = 25
 _FRESH = "import sys; from queuectl.cli import main; sys.argv[0] = 'queuectl'; main()"
 #: Clients that enqueue at the same time.
 CLIENTS = 3
-_LARGEST_BATCH = 40
 
 
 @dataclass(slots=True)
@@ -112,9 +113,10 @@ class Stage:
         if self.terms.mutant:
             os.environ[mutants.VARIABLE] = self.terms.mutant
         processes.become_subreaper()
-        self._settings()
+        _import_all()
         failpoints.install()
         mutants.install_named(self.terms.mutant)
+        self._settings()
 
     def _settings(self) -> None:
         for name, value in (
@@ -152,14 +154,14 @@ class Stage:
             self._become(name, stdin, environment or {})
             words = ["--db", str(self.location), *arguments]
             if anew:
-                os.execv(sys.executable, [sys.executable, "-c", _FRESH, *words])
+                os.execv(sys.executable, [sys.executable, "-c", _FRESH, *words])  # noqa: S606  # our own program
             os._exit(program.run(words))
         finally:
             os._exit(99)
 
     def _become(self, name: str, stdin: Path, environment: Mapping[str, str]) -> None:
         os.setsid()
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        die_with_parent(signal.SIGKILL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         appending = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -191,7 +193,7 @@ class Stage:
     def enqueue(self, on_end: Callable[[Client, int], None] | None = None) -> Client:
         """Start a client that enqueues some jobs in one call."""
         name = f"c{self._started}"
-        count = 1 + int(self.random.random() ** 2 * _LARGEST_BATCH)
+        count = 1 + int(self.random.random() ** 2 * self.terms.largest_batch)
         own = self.random.random() < 0.5
         jobs = [self._make_job(f"{name}.{i}" if own else None) for i in range(count)]
         (self.folder / f"{name}.in").write_text("".join(json.dumps(job) + "\n" for job in jobs))
@@ -204,9 +206,7 @@ class Stage:
         own_ids: tuple[str, ...],
         on_end: Callable[[Client, int], None] | None = None,
     ) -> Client:
-        pid = self.run(
-            ["enqueue", "--file", "-"], name=name, stdin=self.folder / f"{name}.in"
-        )
+        pid = self.run(["enqueue", "--file", "-"], name=name, stdin=self.folder / f"{name}.in")
         client = Client(name, pid, own_ids, on_end or self._note_batch)
         self.clients[pid] = client
         return client
@@ -223,8 +223,7 @@ class Stage:
         return job  # type: ignore[return-value]  # ids are texts, and only they are read
 
     def _note_batch(self, client: Client, code: int) -> None:
-        printed = (self.folder / f"{client.name}.out").read_text()
-        whole = printed[: printed.rfind("\n") + 1].split()
+        whole = self._printed(client)
         self.batches.append(
             Batch(
                 client.name,
@@ -239,6 +238,14 @@ class Stage:
         if code != 0 and client.own_ids and self.random.random() < 0.7:
             # The same request with the same ids: it must succeed, whatever became of the first.
             self._enqueue(client.name, client.own_ids)
+
+    def _printed(self, client: Client) -> list[str]:
+        """Return the whole lines that a client printed; one that was killed early has no file."""
+        try:
+            text = (self.folder / f"{client.name}.out").read_text()
+        except FileNotFoundError:
+            return []
+        return text[: text.rfind("\n") + 1].split()
 
     def call(self, arguments: list[str], name: str, expected: tuple[int, ...]) -> Client:
         """Start another command; complain if it ends with an exit code that is not expected."""
@@ -259,7 +266,7 @@ class Stage:
 
         def on_end(client: Client, code: int) -> None:
             noted(client, code)
-            for job in (self.folder / f"{client.name}.out").read_text().split():
+            for job in self._printed(client):
                 self.requeues[job] = self.requeues.get(job, 0) + 1
 
         client.on_end = on_end
@@ -269,6 +276,18 @@ class Stage:
         for pid, code in strays.reap():
             if client := self.clients.pop(pid, None):
                 client.on_end(client, code)
-            elif crew := self.crews.pop(pid, None):
-                if code not in (0, -signal.SIGKILL, 5):
-                    self.complaints.append(f"supervisor {crew.name} ended with {code}")
+            elif (crew := self.crews.pop(pid, None)) and code not in (0, -signal.SIGKILL, 5):
+                self.complaints.append(f"supervisor {crew.name} ended with {code}")
+
+
+def die_with_parent(number: int) -> None:
+    """Let the kernel send this process a signal when its parent dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+def _import_all() -> None:
+    """Import what the calls will need, so that no fork has to; then they share its pages."""
+    for name in ("enqueue", "worker", "dlq", "config"):
+        importlib.import_module(f"queuectl.cli.{name}")
+    gc.collect()
+    gc.freeze()

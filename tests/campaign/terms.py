@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.campaign import plan
@@ -24,6 +24,18 @@ class Terms:
     slots: int = 2
     kinds: Mapping[str, int] = field(default_factory=lambda: plan.KINDS)
     mix: Mapping[str, int] = field(default_factory=lambda: plan.JOBS)
+    #: At which transactions failpoints are set, and where in them.
+    transactions: Mapping[str, int] = field(default_factory=lambda: plan.TRANSACTIONS)
+    stages: Sequence[str] = plan.STAGES
+    #: Fewer unsettled jobs than this, and another client comes; with so many jobs at most.
+    backlog: int = 50
+    largest_batch: int = 60
+    #: A freeze lasts this many leases, at least.
+    freeze_leases: float = 1.2
     mutant: str | None = None
+    #: A drain in which nothing at all happens for so long has failed.
+    stuck_seconds: float = 60.0
+    #: How long workers may take to leave when they are stopped.
+    leaving_seconds: float = 60.0
     #: After this much work the faults end, however many have struck.
     limit_seconds: float = 86_400.0

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
+from tests.campaign import plan
 from tests.campaign.checker import INVARIANTS, Breach, Moment, Recovery, Verdict, shortest
 
 
@@ -16,12 +17,13 @@ def render(verdicts: Sequence[Verdict], command: str, seconds: float) -> str:
     lines += _invariants(breaches)
     lines += ["", "faults that struck"]
     faults = _sum(verdict.faults for verdict in verdicts)
-    lines += _table(faults) + [f"  {sum(faults.values()):9,} in all"]
+    lines += [*_table(faults), f"  {sum(faults.values()):9,} in all"]
     lines += ["", "what was seen"]
     lines += _table(_sum(verdict.counts for verdict in verdicts))
     lines += ["", *_recoveries([r for verdict in verdicts for r in verdict.recoveries])]
+    lines += _slowest(verdicts)
     notes = [f"{verdict.store}: {note}" for verdict in verdicts for note in verdict.notes]
-    lines += ["", *notes, ""]
+    lines += ["", *sorted(notes), ""]
     lines += _histories(breaches)
     lines.append(_conclusion(verdicts, sum(faults.values())))
     return "\n".join(lines)
@@ -60,10 +62,20 @@ def _recoveries(recoveries: list[Recovery]) -> Iterator[str]:
     for kind in kinds:
         of_kind = [recovery for recovery in clear if recovery.kind == kind]
         yield from _row(kind, of_kind)
-    kills = [recovery for recovery in clear if "frozen" not in recovery.kind]
+    kills = [recovery for recovery in clear if recovery.kind != plan.WORKER_FROZEN]
     yield from _row("all kills", kills)
     others = [recovery for recovery in recoveries if not recovery.clear]
     yield from _row("with a full disk, stop or freeze between", others)
+
+
+def _slowest(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    found = [v.slowest for v in verdicts if v.slowest is not None]
+    slowest = max(found, key=lambda one: one.recovery.seconds, default=None)
+    if slowest is not None:
+        yield ""
+        recovery = slowest.recovery
+        yield f"the slowest, {recovery.seconds:.2f} s after {recovery.kind!r}: {recovery.job}"
+        yield from _moments(slowest.history)
 
 
 def _row(name: str, recoveries: list[Recovery]) -> Iterator[str]:

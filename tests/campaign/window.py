@@ -62,7 +62,17 @@ class Window:
             FROM jobs ORDER BY seq
         """
         return tuple(
-            StoredJob(*row[:7], in_dlq=bool(row[7]), requeues=requeues.get(row[1], 0))
+            StoredJob(
+                seq=row[0],
+                id=row[1],
+                state=row[2],
+                runs=row[3],
+                attempts=row[4],
+                max_retries=row[5],
+                timeout_seconds=row[6],
+                in_dlq=bool(row[7]),
+                requeues=requeues.get(row[1], 0),
+            )
             for row in self._read(query)
         )
 
@@ -75,10 +85,15 @@ class Window:
         """
         return tuple(
             StoredAttempt(
-                *row[:4],
-                _seconds(row[4]) - clock_offset,
-                _seconds(row[5]) - clock_offset,
-                *row[6:],
+                job=row[0],
+                run=row[1],
+                worker=row[2],
+                pid=row[3],
+                started=_seconds(row[4]) - clock_offset,
+                finished=_seconds(row[5]) - clock_offset,
+                outcome=row[6],
+                exit_code=row[7],
+                signal=row[8],
             )
             for row in self._read(query)
         )

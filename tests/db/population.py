@@ -17,7 +17,7 @@ from tests.jobs import add
 def populate(store: Store) -> None:
     """Fill every table, and ``jobs`` with rows in every state, ready, due and not yet due."""
     config.set_option(store, "max-retries", 1)
-    actor = Actor(store)
+    actor = Actor(store.location)
     add(store, id="completed")
     actor.settle(actor.claim_one())
     add(store, id="dead", max_retries=0)
@@ -29,6 +29,7 @@ def populate(store: Store) -> None:
     add(store, id="scheduled", delay="1h")
     add(store, id="pending", queue="other", env={"A": "b"}, cwd="/")
     _cancel(store)
+    actor.die()
 
 
 def _cancel(store: Store) -> None:

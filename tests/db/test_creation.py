@@ -56,19 +56,13 @@ def test_a_folder_that_was_there_keeps_its_mode(location: StoreLocation) -> None
 
 
 def test_a_new_store_syncs_fully_and_says_whose_it_is(store: Store) -> None:
-    pragmas = {
-        name: store.read(
-            lambda connection, name=name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
-        )
-        for name in ("journal_mode", "synchronous", "foreign_keys", "application_id")
-    }
+    def pragma(name: str) -> object:
+        return store.read(lambda c: c.exec_driver_sql(f"PRAGMA {name}").scalar())
 
-    assert pragmas == {
-        "journal_mode": sqlite.journal_mode(),
-        "synchronous": 2,
-        "foreign_keys": 1,
-        "application_id": sqlite.APPLICATION_ID,
-    }
+    assert pragma("journal_mode") == sqlite.journal_mode()
+    assert pragma("synchronous") == 2
+    assert pragma("foreign_keys") == 1
+    assert pragma("application_id") == sqlite.APPLICATION_ID
 
 
 @pytest.mark.parametrize(

@@ -124,3 +124,25 @@ def test_whoever_asks_does_not_look_like_the_worker(location: StoreLocation) -> 
 
 def test_a_worker_without_a_file_does_not_live(location: StoreLocation) -> None:
     assert not presence.is_held(location, "missing")
+
+
+def test_what_a_worker_noted_outlives_it(location: StoreLocation) -> None:
+    own = presence.take(location, "w1", create=True)
+    assert own is not None
+    own.note(["1-2", "30-4"])
+    own.note(["5-6"])
+    own.release(remove=False)
+
+    lock = presence.take(location, "w1", create=False)
+
+    assert lock is not None
+    assert lock.noted() == frozenset({"5-6"})
+    lock.release(remove=True)
+
+
+def test_of_a_worker_without_its_file_nothing_is_known(location: StoreLocation) -> None:
+    lock = presence.take(location, "gone", create=False)
+
+    assert lock is not None
+    assert lock.noted() is None
+    lock.release(remove=True)

@@ -33,7 +33,9 @@ def test_a_command_is_all_that_a_job_needs() -> None:
     assert request == JobRequest(command="sleep 2")
     assert request.queue == "default"
     assert request.priority == 0
-    assert request.id is request.max_retries is request.timeout is request.cwd is request.env
+    assert request.model_dump(exclude={"command", "queue", "priority"}) == dict.fromkeys(
+        ["id", "max_retries", "timeout", "run_at", "delay", "backoff_base", "cwd", "env"]
+    )
 
 
 def test_every_field_is_taken_over() -> None:
@@ -110,7 +112,7 @@ def test_what_is_no_object_is_refused_by_its_kind(value: object, name: str) -> N
         validate_request(value)
 
 
-# N1: texts
+# N1, the texts of a job
 
 
 @pytest.mark.parametrize("command", ["", " ", "\t\n"])
@@ -179,7 +181,7 @@ def test_the_id_that_commands_read_as_the_newest_job_is_taken() -> None:
     assert validate_request({"command": "true", "queue": "last"}).queue == "last"
 
 
-# N2: numbers
+# N2, its numbers
 
 
 @pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 10**30, 1.5, "3", True, [1]])
@@ -304,7 +306,7 @@ def test_an_environment_up_to_the_limit_is_accepted() -> None:
     assert validate_request({"command": "true", "env": env}).env == env
 
 
-# N4: lengths
+# N4, its length
 
 
 def test_a_command_is_accepted_up_to_what_one_argument_may_be() -> None:

@@ -1,14 +1,21 @@
-"""The protocol of ``service/claims.py`` and ``worker/rescue.py`` as a small model: states and steps.
+"""The protocol of ``service/claims.py`` and ``worker/rescue.py`` as a small model.
 
-Three workers with one slot each, two jobs, three runs of a job at most. A step is whatever happens
-at once: one transaction, one signal, one death. ``steps`` yields every step that can be taken in a
-state, so that whoever follows all of them sees every interleaving. Faults are steps like others:
-a worker may die, be stopped and go on again at any time, and of each transaction the reply may be
-lost, after the commit or before it.
+Three workers with one slot each, and two jobs. A step is whatever happens at once: one transaction,
+one signal, one death. ``steps`` yields every step that can be taken in a state, so that whoever
+follows all of them sees every interleaving. Faults are steps like others: a worker may die at any
+time, and of each transaction the reply may be lost, after the commit or before it.
 
-Left out: more than one slot, ``max-crashes``, backoff (a failed job may be due at once), and the
-death of a whole supervisor together with its workers where the lease decides, which is the one
-window that ``worker/supervisor.py`` names.
+What stands for what:
+
+    SIGSTOP, SIGCONT    a stopped worker is one that takes no step for as long as the others like
+    the lease           it may be over at any time, as long as the worker runs nothing: a worker's
+                        own deadline comes before, and it starts nothing once that has passed
+    stop                a worker that has nothing to end or to find out may leave at any time; with
+                        ``now``, its command is ended and put back, as at a deadline
+    backoff             a failed job may be due at once, or much later
+
+Left out: more than one slot, ``max-crashes``, and the death of a supervisor and its workers in one
+blow where the lease decides, which is the one window that ``worker/supervisor.py`` names.
 """
 
 from __future__ import annotations
@@ -19,29 +26,29 @@ from typing import Literal, NamedTuple
 
 JOBS = 2
 WORKERS = 3
-MOST_RUNS = 3
 MAX_RETRIES = 1
 NOBODY = -1
 
 JobState = Literal["absent", "pending", "processing", "failed", "completed", "dead"]
-Phase = Literal["claimed", "running", "completed", "failed", "stopped", "lost"]
+Phase = Literal["claimed", "running", "completed", "failed", "put back"]
 
 
 class Mistake(Enum):
-    """What a careless queue leaves out; the model without it must break an invariant."""
+    """What a careless queue gets wrong; with any of them the model must break an invariant."""
 
+    ACKNOWLEDGE_BEFORE_COMMIT = auto()
     SETTLE_WITHOUT_VERSION = auto()
     CLAIM_WITHOUT_RECHECK = auto()
     RESCUE_WITHOUT_KILL = auto()
     RESCUE_BY_AGE = auto()
     TURN_OF_A_DEAD_WORKER = auto()
     FORGET_AFTER_LOST_REPLY = auto()
-    ACKNOWLEDGE_BEFORE_COMMIT = auto()
+    START_AFTER_LOST_REPLY = auto()
     SPARE_STRAYS = auto()
 
 
 class Job(NamedTuple):
-    """A row of ``jobs``, how many attempts are recorded, and what its client was told."""
+    """A row of ``jobs``, and what is remembered of it to judge by."""
 
     state: JobState = "absent"
     version: int = 0
@@ -49,7 +56,11 @@ class Job(NamedTuple):
     #: Failures that were charged since it was enqueued or requeued.
     attempts: int = 0
     holder: int = NOBODY
+    #: Its holder has noted in the file of its lock that it starts it.
+    started: bool = False
+    #: Rows of ``attempts``.
     recorded: int = 0
+    #: Its client was told that it is there. Once it is, this is of no matter and no more kept.
     acknowledged: bool = False
     #: A result was applied whose claim was over.
     stale: bool = False
@@ -66,18 +77,14 @@ class Claim(NamedTuple):
 class Worker(NamedTuple):
     """A process, its row, and its memory."""
 
-    process: Literal["on", "paused", "off"] = "on"
-    row: Literal["alive", "stopped", "dead"] = "alive"
-    stop: Literal["", "drain", "now"] = ""
+    process: Literal["on", "off"] = "on"
+    #: ``ended``: it has left, or was declared dead.
+    row: Literal["alive", "ended"] = "alive"
     claim: Claim | None = None
     #: The (job, version) that it has selected and not yet claimed.
     seen: tuple[int, int] | None = None
-    #: The reply to its last commit was lost.
+    #: The reply to its last transaction was lost.
     unsure: bool = False
-    #: Its own deadline has passed without a heartbeat.
-    late: bool = False
-    #: The dead worker whose lock it holds, and whose processes it has killed.
-    buries: int = NOBODY
 
 
 class Tree(NamedTuple):
@@ -91,15 +98,13 @@ class Tree(NamedTuple):
 class World(NamedTuple):
     """One state of everything."""
 
-    jobs: tuple[Job, ...]
-    workers: tuple[Worker, ...]
+    jobs: tuple[Job, ...] = (Job(),) * JOBS
+    workers: tuple[Worker, ...] = (Worker(),) * WORKERS
     trees: frozenset[Tree] = frozenset()
 
 
 Step = tuple[str, World]
 Mistakes = frozenset[Mistake]
-
-START = World((Job(),) * JOBS, (Worker(),) * WORKERS)
 
 
 def steps(world: World, mistakes: Mistakes = frozenset()) -> Iterator[Step]:
@@ -110,7 +115,6 @@ def steps(world: World, mistakes: Mistakes = frozenset()) -> Iterator[Step]:
         if worker.process == "on":
             yield from _turns(world, w, mistakes)
             yield from _command_steps(world, w, mistakes)
-            yield from _time_steps(world, w)
             yield from _rescue_steps(world, w, mistakes)
         yield from _outside_steps(world, w, mistakes)
 
@@ -120,12 +124,10 @@ def _client_steps(world: World, j: int, mistakes: Mistakes) -> Iterator[Step]:
     if job.state == "absent":
         if Mistake.ACKNOWLEDGE_BEFORE_COMMIT in mistakes:
             yield f"acknowledge job {j}", _put_job(world, j, job._replace(acknowledged=True))
-        stored = job._replace(state="pending", version=1)
-        yield f"enqueue job {j}", _put_job(world, j, stored._replace(acknowledged=True))
-        yield f"enqueue job {j}, reply lost", _put_job(world, j, stored)
-    elif not job.acknowledged:
-        yield f"enqueue job {j} again", _put_job(world, j, job._replace(acknowledged=True))
-    if job.state == "dead" and job.runs < MOST_RUNS:
+        yield f"enqueue job {j}", _put_job(world, j, Job("pending", version=1))
+    else:
+        yield f"enqueue job {j} again, its reply was lost", world
+    if job.state == "dead":
         fresh = job._replace(state="pending", version=job.version + 1, attempts=0)
         yield f"requeue job {j}", _put_job(world, j, fresh)
 
@@ -138,64 +140,69 @@ def _turns(world: World, w: int, mistakes: Mistakes) -> Iterator[Step]:
     if worker.unsure:
         yield f"recall by worker {w}", _recall(world, w)
         return
-    ended = worker.claim is not None and worker.claim.phase not in ("claimed", "running")
-    if worker.seen is None and worker.stop == "" and (ended or worker.claim is None):
+    idle = worker.claim is None or worker.claim.phase in ENDINGS
+    if worker.seen is None and idle:
         yield from _looks(world, w)
-    if worker.seen is None and not ended:
+    if worker.claim is not None and worker.claim.phase == "running":
+        return
+    if worker.claim is None and worker.seen is None:
+        return
+    if worker.row != "alive" and Mistake.TURN_OF_A_DEAD_WORKER not in mistakes:
+        yield f"turn of worker {w} is refused", _leave_for_dead(world, w)
         return
     after = _turn(world, w, mistakes)
     yield f"turn of worker {w}", after
-    if after.workers[w].process == "off":
-        return  # it was told that it is dead, and is
-    unsure = worker._replace(
-        seen=None, unsure=Mistake.FORGET_AFTER_LOST_REPLY not in mistakes
-    )
-    if unsure.claim is not None and not unsure.unsure:
-        unsure = unsure._replace(claim=None)  # it takes the lost reply for a success
-    yield f"turn of worker {w}, reply lost", _put_worker(after, w, unsure)
-    if unsure.unsure:
-        yield f"turn of worker {w} fails", _put_worker(world, w, unsure)
+    if Mistake.FORGET_AFTER_LOST_REPLY in mistakes:
+        unaware = worker._replace(seen=None, claim=None)
+        yield f"turn of worker {w}, reply lost", put_worker(after, w, unaware)
+    else:
+        unsure = worker._replace(seen=None, unsure=True)
+        yield f"turn of worker {w}, reply lost", put_worker(after, w, unsure)
+        yield f"turn of worker {w} fails", put_worker(world, w, unsure)
 
 
 def _looks(world: World, w: int) -> Iterator[Step]:
-    """Select a job; failed ones that are due are made pending on the way."""
-    for j, job in enumerate(world.jobs):
-        if job.state in ("pending", "failed") and job.runs < MOST_RUNS:
-            if job.state == "failed":
-                job = job._replace(state="pending", version=job.version + 1)
+    """Select a job; those that failed and are due are made pending on the way."""
+    jobs = tuple(
+        job._replace(state="pending", version=job.version + 1) if job.state == "failed" else job
+        for job in world.jobs
+    )
+    for j, job in enumerate(jobs):
+        if job.state == "pending":
             worker = world.workers[w]._replace(seen=(j, job.version))
-            yield f"worker {w} selects job {j}", _put_worker(_put_job(world, j, job), w, worker)
+            yield f"worker {w} selects job {j}", put_worker(world._replace(jobs=jobs), w, worker)
 
 
 def _turn(world: World, w: int, mistakes: Mistakes) -> World:
-    worker = world.workers[w]
-    if worker.row != "alive" and Mistake.TURN_OF_A_DEAD_WORKER not in mistakes:
-        return _leave_for_dead(world, w)
-    if worker.claim is not None:
-        world = _settle(world, worker.claim, mistakes)
-        worker = worker._replace(claim=None)
-    if worker.seen is not None:
-        j, version = worker.seen
-        worker = worker._replace(seen=None)
+    """Settle what has ended, or give back what was not started, and claim what was selected."""
+    claim, seen = world.workers[w].claim, world.workers[w].seen
+    if claim is not None:
+        give_back = claim.phase == "claimed"
+        world = _give_back(world, claim) if give_back else _settle(world, claim, mistakes)
+        claim = None
+    if seen is not None:
+        j, version = seen
         job = world.jobs[j]
         stands = job.state == "pending" and job.version == version
-        if worker.stop == "" and (stands or Mistake.CLAIM_WITHOUT_RECHECK in mistakes):
+        if stands or Mistake.CLAIM_WITHOUT_RECHECK in mistakes:
             claimed = job._replace(
-                state="processing", version=job.version + 1, runs=job.runs + 1, holder=w
+                state="processing",
+                version=job.version + 1,
+                runs=job.runs + 1,
+                holder=w,
+                started=False,
             )
             world = _put_job(world, j, claimed)
-            worker = worker._replace(claim=Claim(j, claimed.version, "claimed"))
-    return _put_worker(world, w, worker)
+            claim = Claim(j, claimed.version, "claimed")
+    return put_worker(world, w, world.workers[w]._replace(claim=claim, seen=None))
 
 
 def _settle(world: World, claim: Claim, mistakes: Mistakes) -> World:
     job = world.jobs[claim.job]
-    stands = job.state == "processing" and job.version == claim.version
-    if not stands and Mistake.SETTLE_WITHOUT_VERSION not in mistakes:
-        return world
-    job = job._replace(
-        version=job.version + 1, holder=NOBODY, recorded=job.recorded + 1, stale=not stands
-    )
+    if not _stands(world, claim):
+        stale = Mistake.SETTLE_WITHOUT_VERSION in mistakes
+        return _put_job(world, claim.job, job._replace(stale=True)) if stale else world
+    job = job._replace(version=job.version + 1, holder=NOBODY, recorded=job.recorded + 1)
     if claim.phase == "completed":
         job = job._replace(state="completed")
     elif claim.phase == "failed":
@@ -206,18 +213,13 @@ def _settle(world: World, claim: Claim, mistakes: Mistakes) -> World:
     return _put_job(world, claim.job, job)
 
 
-def _recall(world: World, w: int) -> World:
-    """Read back what of the last turn stands in the store."""
-    worker = world.workers[w]
-    if worker.row != "alive":
-        return _leave_for_dead(world, w)
-    claim = worker.claim
-    if claim is not None and not _stands(world, claim):
-        claim = None
-    for j, job in enumerate(world.jobs):
-        if job.state == "processing" and job.holder == w and claim is None:
-            claim = Claim(j, job.version, "claimed")
-    return _put_worker(world, w, worker._replace(claim=claim, unsure=False))
+def _give_back(world: World, claim: Claim) -> World:
+    """A claim of which nothing was started counts as never made."""
+    if not _stands(world, claim):
+        return world
+    job = world.jobs[claim.job]
+    back = job._replace(state="pending", version=job.version + 1, runs=job.runs - 1, holder=NOBODY)
+    return _put_job(world, claim.job, back)
 
 
 def _stands(world: World, claim: Claim) -> bool:
@@ -225,118 +227,111 @@ def _stands(world: World, claim: Claim) -> bool:
     return job.state == "processing" and job.version == claim.version
 
 
+def _recall(world: World, w: int) -> World:
+    """Read back which claims stand. A settlement is repeated: its version tells if it was made."""
+    worker = world.workers[w]
+    if worker.row != "alive":
+        return _leave_for_dead(world, w)
+    claim = worker.claim
+    if claim is not None and claim.phase == "claimed" and not _stands(world, claim):
+        claim = None
+    for j, job in enumerate(world.jobs):
+        if job.holder == w and (claim is None or (j, job.version) != claim[:2]):
+            claim = Claim(j, job.version, "claimed")
+    return put_worker(world, w, worker._replace(claim=claim, unsure=False))
+
+
 def _leave_for_dead(world: World, w: int) -> World:
-    """The worker was told that it is dead: it ends what it runs and leaves."""
-    return _put_worker(_kill(world, w), w, Worker("off", world.workers[w].row))
+    """The worker finds that it was declared dead: it ends what it runs and leaves."""
+    return put_worker(_kill(world, w), w, Worker("off", "ended"))
 
 
-# Commands
+# Commands, and the time that a worker has
 
 
 def _command_steps(world: World, w: int, mistakes: Mistakes) -> Iterator[Step]:
     worker = world.workers[w]
     claim = worker.claim
-    if claim is None:
-        if worker.stop and not worker.unsure:
-            row = "stopped" if worker.row == "alive" else worker.row
-            yield f"worker {w} leaves", _put_worker(world, w, Worker("off", row))
-    elif claim.phase == "claimed" and not worker.late:
-        running = _put_claim(world, w, claim._replace(phase="running"))
-        tree = Tree(claim.job, claim.version, w)
-        yield (
-            f"worker {w} starts job {claim.job}",
-            running._replace(trees=world.trees | {tree}),
-        )
-    elif claim.phase == "running":
-        ended = world if Mistake.SPARE_STRAYS in mistakes else _kill(world, w)
-        endings: tuple[Phase, ...] = ("completed", "failed")
-        for phase in endings:
-            done = _put_claim(ended, w, claim._replace(phase=phase))
-            yield f"job {claim.job} of worker {w}: {phase}", done
-        if worker.stop == "now":
-            put_back = _put_claim(_kill(world, w), w, claim._replace(phase="stopped"))
-            yield f"worker {w} ends job {claim.job}", put_back
-
-
-def _time_steps(world: World, w: int) -> Iterator[Step]:
-    worker = world.workers[w]
     if worker.row != "alive":
-        yield f"heartbeat of worker {w} finds no row", _leave_for_dead(world, w)
-    elif worker.late:
-        yield f"heartbeat of worker {w}", _put_worker(world, w, worker._replace(late=False))
-    else:
-        claim = worker.claim
-        if claim is not None and claim.phase == "running":
-            claim = claim._replace(phase="lost")
-        late = worker._replace(late=True, claim=claim)
-        yield f"deadline of worker {w}", _put_worker(_kill(world, w), w, late)
+        yield f"heartbeat of worker {w} is refused", _leave_for_dead(world, w)
+    if claim is None:
+        if not worker.unsure:
+            yield f"worker {w} leaves", put_worker(world, w, Worker("off", "ended"))
+    elif claim.phase == "claimed":
+        knows = not worker.unsure or Mistake.START_AFTER_LOST_REPLY in mistakes
+        if worker.row == "alive" and knows:
+            tree = Tree(claim.job, claim.version, w)
+            started = _put_claim(world, w, claim._replace(phase="running"))
+            if _stands(world, claim):
+                noted = world.jobs[claim.job]._replace(started=True)
+                started = _put_job(started, claim.job, noted)
+            name = f"worker {w} starts job {claim.job}"
+            yield name, started._replace(trees=world.trees | {tree})
+    elif claim.phase == "running":
+        after = world if Mistake.SPARE_STRAYS in mistakes else _kill(world, w)
+        for phase in ENDINGS:
+            name = f"job {claim.job} of worker {w}: {phase}"
+            yield name, _put_claim(after, w, claim._replace(phase=phase))
+
+
+ENDINGS: tuple[Phase, ...] = ("completed", "failed", "put back")
 
 
 # Deaths, and what follows them
 
 
 def _rescue_steps(world: World, w: int, mistakes: Mistakes) -> Iterator[Step]:
-    worker = world.workers[w]
-    if worker.buries != NOBODY:
-        freed = _put_worker(world, w, worker._replace(buries=NOBODY))
-        yield f"worker {w} rescues from worker {worker.buries}", _rescue(freed, worker.buries)
-        return
-    locked = {other.buries for other in world.workers}
+    """A worker whose lock is free is dead: first its processes are killed, then come its jobs."""
     for d, dead in enumerate(world.workers):
-        if dead.process == "off" and dead.row == "alive" and d not in locked:
-            killed = world if Mistake.RESCUE_WITHOUT_KILL in mistakes else _kill(world, d)
-            buries = _put_worker(killed, w, worker._replace(buries=d))
-            yield f"worker {w} kills what worker {d} left", buries
+        if dead.process == "on":
+            continue
+        has_tree = any(tree.worker == d for tree in world.trees)
+        if has_tree:
+            yield f"worker {w} kills what worker {d} left", _kill(world, d)
+        if dead.row == "alive" and (not has_tree or Mistake.RESCUE_WITHOUT_KILL in mistakes):
+            yield f"worker {w} rescues from worker {d}", _rescue(world, d, "by the lock's note")
 
 
-def _rescue(world: World, dead: int) -> World:
-    world = _put_worker(world, dead, world.workers[dead]._replace(row="dead"))
+def _rescue(world: World, dead: int, how: Literal["by the lock's note", "by the lease"]) -> World:
+    """Declare a worker dead, and take back what no living worker holds, in one transaction."""
+    world = put_worker(world, dead, world.workers[dead]._replace(row="ended"))
     for j, job in enumerate(world.jobs):
-        if job.state == "processing" and world.workers[job.holder].row != "alive":
-            back = job._replace(
-                state="pending",
-                version=job.version + 1,
-                holder=NOBODY,
-                recorded=job.recorded + 1,
-            )
-            world = _put_job(world, j, back)
+        if job.state != "processing" or world.workers[job.holder].row == "alive":
+            continue
+        if how == "by the lock's note" and not job.started:
+            world = _give_back(world, Claim(j, job.version, "claimed"))
+            continue
+        back = job._replace(
+            state="pending", version=job.version + 1, holder=NOBODY, recorded=job.recorded + 1
+        )
+        world = _put_job(world, j, back)
     return world
 
 
 def _outside_steps(world: World, w: int, mistakes: Mistakes) -> Iterator[Step]:
     worker = world.workers[w]
-    if worker.process == "on":
-        yield f"SIGSTOP to worker {w}", _put_worker(world, w, worker._replace(process="paused"))
-    if worker.process == "paused":
-        yield f"SIGCONT to worker {w}", _put_worker(world, w, worker._replace(process="on"))
     has_tree = any(tree.worker == w for tree in world.trees)
-    if worker.process != "off":
-        crashed = Worker("off", worker.row)
-        yield f"SIGKILL to worker {w}", _put_worker(world, w, crashed)
+    if worker.process == "on":
+        yield f"SIGKILL to worker {w}", put_worker(world, w, Worker("off", worker.row))
     elif has_tree:
         yield f"supervisor kills what worker {w} left", _kill(world, w)
-    if worker.row != "alive":
-        return
-    if (worker.late and not has_tree) or Mistake.RESCUE_BY_AGE in mistakes:
-        yield f"lease of worker {w} is over: rescue elsewhere", _rescue(world, w)
-    if worker.process != "off" and worker.stop != "now":
-        if worker.stop == "":
-            drain = worker._replace(stop="drain")
-            yield f"stop worker {w}: drain", _put_worker(world, w, drain)
-        yield f"stop worker {w}: now", _put_worker(world, w, worker._replace(stop="now"))
+    if worker.row == "alive" and (not has_tree or Mistake.RESCUE_BY_AGE in mistakes):
+        yield f"lease of worker {w} is over: rescue elsewhere", _rescue(world, w, "by the lease")
 
 
 def _put_job(world: World, j: int, job: Job) -> World:
-    return World((*world.jobs[:j], job, *world.jobs[j + 1 :]), world.workers, world.trees)
+    jobs = (*world.jobs[:j], job, *world.jobs[j + 1 :])
+    return World(jobs, world.workers, world.trees)
 
 
-def _put_worker(world: World, w: int, worker: Worker) -> World:
+def put_worker(world: World, w: int, worker: Worker) -> World:
+    """Return the world with another worker in this place."""
     workers = (*world.workers[:w], worker, *world.workers[w + 1 :])
     return World(world.jobs, workers, world.trees)
 
 
 def _put_claim(world: World, w: int, claim: Claim) -> World:
-    return _put_worker(world, w, world.workers[w]._replace(claim=claim))
+    return put_worker(world, w, world.workers[w]._replace(claim=claim))
 
 
 def _kill(world: World, w: int) -> World:

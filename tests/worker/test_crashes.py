@@ -1,0 +1,200 @@
+"""Workers and supervisors that are killed or stopped: their jobs run once more, and never twice.
+
+The jobs write down by themselves, outside the store, what they see of each other.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from queuectl.db.engine import Store
+from queuectl.service import config, dead_letters, jobs, workers
+from tests.jobs import add, attempts_of, state_of, until
+from tests.supervision import Supervisors
+from tests.waiting import wait_until
+
+#: The first attempt starts processes that go all ways, and waits; a later one writes down which of
+#: them it finds alive. ``{orphan}`` is how one goes that nothing marks.
+_TREE = """
+echo "start $QUEUECTL_ATTEMPT" >> starts
+if [ "$QUEUECTL_ATTEMPT" != 1 ]; then
+    for pid in $(cat pids); do
+        grep '^State:.[^ZX]' /proc/$pid/status && echo $pid >> survivors
+    done
+    exit 0
+fi
+echo $$ >> pids
+sleep 300 & echo $! >> pids
+setsid sh -c 'echo $$ >> pids; exec sleep 300' &
+(setsid sh -c 'echo $$ >> pids; exec sleep 300' &)
+{orphan}
+until [ $(wc -l < pids) = 5 ]; do sleep 0.02; done
+touch ready
+wait
+"""
+_UNMARKED_ORPHAN = "(env -i setsid sh -c 'echo $$ >> pids; exec sleep 300' &)"
+_UNMARKED_CHILD = "env -i setsid sh -c 'echo $$ >> pids; exec sleep 300' &"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the jobs write."""
+    made = tmp_path / "jobs"
+    made.mkdir()
+    return made
+
+
+def add_tree(store: Store, folder: Path, orphan: str = _UNMARKED_ORPHAN) -> None:
+    add(store, _TREE.replace("{orphan}", orphan), id="tree", cwd=str(folder), max_retries=0)
+
+
+def await_tree(folder: Path) -> None:
+    wait_until((folder / "ready").exists)
+
+
+def assert_ran_once_more(store: Store, folder: Path) -> None:
+    """The job was lost once, and its second attempt began when nothing of the first was left."""
+    wait_until(lambda: state_of(store, "tree") == "completed")
+    assert (folder / "starts").read_text() == "start 1\nstart 2\n"
+    assert not (folder / "survivors").exists()
+    assert [attempt.outcome for attempt in attempts_of(store, "tree")] == ["lost", "completed"]
+    job = jobs.find(store, "tree")
+    assert (job.attempts, job.crashes, job.runs) == (0, 1, 2)
+
+
+def test_a_killed_worker_leaves_no_process_and_its_job_runs_again(
+    store: Store, supervisors: Supervisors, folder: Path
+) -> None:
+    add_tree(store, folder)
+    supervisor = supervisors.start()
+    await_tree(folder)
+    [worker] = supervisor.worker_pids()
+
+    os.kill(worker, signal.SIGKILL)
+
+    assert_ran_once_more(store, folder)
+    [died] = supervisor.events("worker-died")
+    assert "was killed by signal 9" in died["message"]
+    assert len(supervisor.events("worker-started")) == 2
+
+
+def test_a_killed_worker_costs_the_jobs_of_its_neighbour_nothing(
+    store: Store, supervisors: Supervisors, folder: Path
+) -> None:
+    go = folder / "go"
+    for number in range(2):
+        add(store, f"touch started-{number}; {until(go)}", id=f"job-{number}", cwd=str(folder))
+    supervisor = supervisors.start(count=2)
+    wait_until(lambda: all((folder / f"started-{number}").exists() for number in range(2)))
+    first, second = supervisor.worker_pids()
+
+    os.kill(first, signal.SIGKILL)
+    supervisor.wait_for("job-started", 3)
+    go.touch()
+    wait_until(lambda: state_of(store, "job-0") == state_of(store, "job-1") == "completed")
+
+    outcomes = sorted(
+        [attempt.outcome for attempt in attempts_of(store, f"job-{number}")] for number in range(2)
+    )
+    assert outcomes == [["completed"], ["lost", "completed"]]
+    assert second in supervisor.worker_pids()
+
+
+def test_a_job_that_kills_its_worker_every_time_is_dead_in_the_end(
+    store: Store, supervisors: Supervisors
+) -> None:
+    config.set_option(store, "max-crashes", 1)
+    add(store, "kill -KILL $PPID; sleep 300", id="crasher")
+    add(store, "true", id="other")
+
+    supervisors.start()
+
+    wait_until(lambda: state_of(store, "crasher") == "dead")
+    wait_until(lambda: state_of(store, "other") == "completed")
+    [letter] = dead_letters.list_dead(store)
+    assert (letter.reason, letter.job.crashes) == ("crashed its worker", 2)
+    assert [attempt.outcome for attempt in attempts_of(store, "crasher")] == ["lost", "lost"]
+
+
+def test_workers_of_a_killed_supervisor_end_their_jobs_and_leave(
+    store: Store, supervisors: Supervisors, folder: Path
+) -> None:
+    add(store, f"touch started; {until(folder / 'go')}", id="running", cwd=str(folder))
+    supervisor = supervisors.start()
+    wait_until((folder / "started").exists)
+    add(store, "true", id="waiting")
+
+    supervisor.signal(signal.SIGKILL)
+    supervisor.wait_for("supervisor-lost")
+    (folder / "go").touch()
+    wait_until(lambda: workers.list_workers(store) == [])
+
+    assert state_of(store, "running") == "completed"
+    assert state_of(store, "waiting") == "pending"
+
+
+def test_after_supervisor_and_worker_died_at_once_another_one_rescues(
+    store: Store, supervisors: Supervisors, folder: Path
+) -> None:
+    add_tree(store, folder, _UNMARKED_CHILD)
+    first = supervisors.start()
+    await_tree(folder)
+    [worker] = first.worker_pids()
+
+    first.signal(signal.SIGSTOP)  # so that it cannot clear up between the two
+    os.kill(worker, signal.SIGKILL)
+    first.signal(signal.SIGKILL)
+    first.wait()
+    assert state_of(store, "tree") == "processing"
+    second = supervisors.start()
+
+    assert_ran_once_more(store, folder)
+    assert [entry["job"] for entry in second.events("job-rescued")] == ["tree"]
+
+
+def test_a_worker_that_is_stopped_is_killed_and_replaced_within_its_lease(
+    store: Store, supervisors: Supervisors, folder: Path
+) -> None:
+    config.set_option(store, "lease", 2)
+    add_tree(store, folder)
+    supervisor = supervisors.start()
+    await_tree(folder)
+    [worker] = supervisor.worker_pids()
+
+    os.kill(worker, signal.SIGSTOP)
+
+    assert_ran_once_more(store, folder)
+    assert len(supervisor.events("worker-silent")) == 1
+    assert not psutil.pid_exists(worker)
+
+
+def test_a_supervisor_that_was_suspended_blames_no_worker(
+    store: Store, supervisors: Supervisors
+) -> None:
+    config.set_option(store, "lease", 2)
+    supervisor = supervisors.start()
+    before = supervisor.worker_pids()
+
+    supervisor.signal(signal.SIGSTOP)
+    await_beats(store, seconds=4)
+    supervisor.signal(signal.SIGCONT)
+    await_beats(store, seconds=2)
+
+    assert supervisor.worker_pids() == before
+    assert supervisor.events("worker-silent") == []
+
+
+def await_beats(store: Store, seconds: float) -> None:
+    """Wait until the worker's heartbeat is that much later than now."""
+    [worker] = workers.list_workers(store)
+    wait_until(
+        lambda: (
+            (workers.list_workers(store)[0].heartbeat_at - worker.heartbeat_at).total_seconds()
+            >= seconds
+        )
+    )
