@@ -17,4 +17,5 @@ check mypy
 check lint-imports --no-logo
 check shellcheck ./*.sh tests/*.sh .ci/run queuectl/cli/shells/*.bash
 check hadolint Dockerfile
-check pytest "$@"
+# Tests spend most of their time waiting for processes: four at a time on two cores. -n0 for one by one.
+check pytest -n 4 --dist loadgroup "$@"

@@ -87,11 +87,17 @@ def _list_row(job: domain.Job) -> list[render.Cell]:
         job.id,
         job.state,
         job.queue,
-        f"{job.attempts}/{job.max_retries + 1}",
+        _tries(job),
         job.created_at,
         due,
         job.command,
     ]
+
+
+def _tries(job: domain.Job) -> str:
+    """Return how many attempts it took of those it may take; ``attempts`` counts failures alone."""
+    unfailed = job.state in ("processing", "completed")
+    return f"{job.attempts + unfailed}/{job.max_retries + 1}"
 
 
 @app.command("show")

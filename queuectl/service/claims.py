@@ -28,30 +28,30 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    bindparam,
-    func,
-    insert,
-    literal_column,
-    select,
-    update,
-)
+from sqlalchemy import Connection
 
 from queuectl.db.engine import Store
-from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow, WorkerRow
 from queuectl.db.prepared import Prepared
 from queuectl.domain.job import Claim, Outcome, State
 from queuectl.domain.options import Options
 from queuectl.domain.retry import Decision, decide
 from queuectl.errors import WorkerDeclaredDead
 from queuectl.service import config, queues
-from queuectl.service.rows import ATTEMPT_FIELDS
-
-#: Due jobs that one turn makes pending: 100,000 at once held the write lock for 156 ms.
-_PROMOTED_A_TURN = 1000
+from queuectl.service.statements import (
+    ANY_PENDING,
+    CLAIM,
+    GIVE_BACK,
+    INSERT_ATTEMPT,
+    INSERT_DEAD,
+    NEXT_DUE,
+    OWN_ROW,
+    PROMOTE,
+    SELECT,
+    SETTLE,
+    Candidate,
+)
 
 
 @dataclass(slots=True)
@@ -85,24 +85,6 @@ class Turn:
     options: Options
 
 
-class _Candidate(NamedTuple):
-    """A pending job that may be claimed: a row of CLAIMABLE, as the driver gives it."""
-
-    seq: int
-    version: int
-    id: str
-    queue: str
-    command: str
-    cwd: str | None
-    env: Any
-    attempts: int
-    max_retries: int
-    timeout_seconds: float | None
-    backoff_base: float | None
-    crashes: int
-    runs: int
-
-
 @dataclass(frozen=True, slots=True)
 class Outlook:
     """What an idle worker sees with a read: whether a turn would find something to do, or when."""
@@ -110,99 +92,6 @@ class Outlook:
     due: bool
     next_due_at: datetime | None
     stop_mode: str | None
-
-
-def _literal(state: State) -> Any:
-    # SQLite matches no partial index to a parameter, so states in conditions are literals.
-    return literal_column(f"'{state.value}'")
-
-
-_DUE_STATES = (_literal(State.SCHEDULED), _literal(State.FAILED))
-
-_OWN_ROW = select(WorkerRow.state, WorkerRow.stop_mode).where(
-    WorkerRow.id == bindparam("worker_id")
-)
-_PROMOTE = Prepared(
-    update(JobRow)
-    .where(
-        JobRow.seq.in_(
-            select(JobRow.seq)
-            .where(JobRow.state.in_(_DUE_STATES), JobRow.run_at <= bindparam("now"))
-            .order_by(JobRow.run_at)
-            .limit(_PROMOTED_A_TURN)
-        )
-    )
-    .values(state=State.PENDING, version=JobRow.version + 1, updated_at=bindparam("now"))
-)
-CLAIMABLE = (
-    select(*(getattr(JobRow, name) for name in _Candidate._fields))
-    .where(JobRow.state == _literal(State.PENDING), JobRow.queue == bindparam("queue_name"))
-    .order_by(JobRow.priority.desc(), JobRow.run_at, JobRow.seq)
-    .limit(bindparam("count"))
-)
-_SELECT = Prepared(CLAIMABLE)
-_CLAIM = Prepared(
-    update(JobRow)
-    .where(
-        JobRow.seq == bindparam("claimed_seq"),
-        JobRow.version == bindparam("seen_version"),
-        JobRow.state == _literal(State.PENDING),
-    )
-    .values(
-        state=State.PROCESSING,
-        version=JobRow.version + 1,
-        runs=JobRow.runs + 1,
-        worker_id=bindparam("claimant"),
-        claimed_at=bindparam("now"),
-        updated_at=bindparam("now"),
-    )
-)
-_SETTLE = Prepared(
-    update(JobRow)
-    .where(
-        JobRow.seq == bindparam("settled_seq"),
-        JobRow.version == bindparam("claimed_version"),
-        JobRow.state == _literal(State.PROCESSING),
-    )
-    .values(
-        state=bindparam("next_state"),
-        version=JobRow.version + 1,
-        attempts=bindparam("next_attempts"),
-        crashes=bindparam("next_crashes"),
-        run_at=func.coalesce(bindparam("next_run_at", type_=JobRow.run_at.type), JobRow.run_at),
-        last_error=bindparam("next_error"),
-        finished_at=bindparam("next_finished_at"),
-        updated_at=bindparam("now"),
-        worker_id=None,
-        claimed_at=None,
-    )
-)
-_GIVE_BACK = Prepared(
-    update(JobRow)
-    .where(
-        JobRow.seq == bindparam("settled_seq"),
-        JobRow.version == bindparam("claimed_version"),
-        JobRow.state == _literal(State.PROCESSING),
-    )
-    .values(
-        state=State.PENDING,
-        version=JobRow.version + 1,
-        runs=JobRow.runs - 1,  # it never ran
-        updated_at=bindparam("now"),
-        worker_id=None,
-        claimed_at=None,
-    )
-)
-_INSERT_ATTEMPT = Prepared(
-    insert(AttemptRow).values({name: bindparam(name) for name in ATTEMPT_FIELDS})
-)
-_INSERT_DEAD = insert(DeadLetterRow)
-_NEXT_DUE = select(func.min(JobRow.run_at)).where(JobRow.state.in_(_DUE_STATES))
-_ANY_PENDING = (
-    select(JobRow.seq)
-    .where(JobRow.state == _literal(State.PENDING), JobRow.queue == bindparam("queue_name"))
-    .limit(1)
-)
 
 
 def take_turn(
@@ -272,11 +161,11 @@ def _turn(connection: Connection, plan: _Plan, apply: _Apply) -> tuple[Turn, str
     decisions = _settle(connection, claimant, plan.ended, options, now, apply)
     lost = [item for item in plan.ended if item.claim.mark not in decisions]
     if plan.unstarted:
-        apply(connection, _GIVE_BACK, [_fence(claim, now) for claim in plan.unstarted])
+        apply(connection, GIVE_BACK, [_fence(claim, now) for claim in plan.unstarted])
     claims: list[Claim] = []
     next_queue = claimant.next_queue
     if plan.free > 0 and stop_mode is None:
-        _PROMOTE.execute(connection, [{"now": now}])
+        PROMOTE.execute(connection, [{"now": now}])
         rows, next_queue = _choose(connection, plan)
         claims = _take(connection, claimant, rows, now, apply)
     return Turn(claims, decisions, lost, stop_mode, options), next_queue
@@ -296,7 +185,7 @@ def _require_alive(store: Store, connection: Connection, worker_id: str) -> str 
 
 
 def _read_own_row(connection: Connection, worker_id: str) -> tuple[str | None, str | None]:
-    row = connection.execute(_OWN_ROW, {"worker_id": worker_id}).first()
+    row = connection.execute(OWN_ROW, {"worker_id": worker_id}).first()
     return (None, None) if row is None else (row.state, row.stop_mode)
 
 
@@ -313,7 +202,7 @@ def _settle(
         return {}
     rule = options.backoff_rule
     decided = [(item, decide(item.claim, item.outcome, rule, now)) for item in ended]
-    applied = apply(connection, _SETTLE, [_settled_row(*pair, now) for pair in decided])
+    applied = apply(connection, SETTLE, [_settled_row(*pair, now) for pair in decided])
     held = [pair for pair, found in zip(decided, applied, strict=True) if found]
     if held:
         _record(connection, claimant, held, now)
@@ -340,14 +229,14 @@ def _record(
     now: datetime,
 ) -> None:
     rows = [_attempt_row(claimant, item.claim, item.outcome) for item, _ in held]
-    _INSERT_ATTEMPT.execute(connection, rows)
+    INSERT_ATTEMPT.execute(connection, rows)
     dead = [
         dead_letter_row(item.claim.seq, decision, now)
         for item, decision in held
         if decision.state is State.DEAD
     ]
     if dead:
-        connection.execute(_INSERT_DEAD, dead)
+        connection.execute(INSERT_DEAD, dead)
 
 
 def _attempt_row(claimant: Claimant, claim: Claim, outcome: Outcome) -> dict[str, Any]:
@@ -381,11 +270,11 @@ def dead_letter_row(seq: int, decision: Decision, now: datetime) -> dict[str, An
     }
 
 
-def _choose(connection: Connection, plan: _Plan) -> tuple[list[_Candidate], str]:
+def _choose(connection: Connection, plan: _Plan) -> tuple[list[Candidate], str]:
     """Select the rows to claim, and the queue at which the next turn begins."""
     claimant, free, idle = plan.claimant, plan.free, plan.idle
     names = _rotation(plan.store.remember(connection, "queues", queues.open_queues), claimant)
-    chosen: list[_Candidate] = []
+    chosen: list[Candidate] = []
     next_queue = claimant.next_queue
     for position, name in enumerate(names):
         # A fair share each, rounded up; what a queue does not need is left to those behind it.
@@ -402,14 +291,14 @@ def _choose(connection: Connection, plan: _Plan) -> tuple[list[_Candidate], str]
     return chosen, next_queue
 
 
-def _select(connection: Connection, queue: str, count: int) -> list[_Candidate]:
-    rows = _SELECT.fetch(connection, {"queue_name": queue, "count": count})
-    return [_Candidate._make(row) for row in rows]
+def _select(connection: Connection, queue: str, count: int) -> list[Candidate]:
+    rows = SELECT.fetch(connection, {"queue_name": queue, "count": count})
+    return [Candidate._make(row) for row in rows]
 
 
 def _fill_up(
-    connection: Connection, names: list[str], chosen: list[_Candidate], free: int, *, idle: bool
-) -> list[_Candidate]:
+    connection: Connection, names: list[str], chosen: list[Candidate], free: int, *, idle: bool
+) -> list[Candidate]:
     """Give room that the fair shares left over to whoever has more to do."""
     seen = {row.seq for row in chosen}
     for name in names:
@@ -430,7 +319,7 @@ def _rotation(names: list[str], claimant: Claimant) -> list[str]:
     return names[start:] + names[:start]
 
 
-def _apart(rows: list[_Candidate], *, idle: bool) -> tuple[list[_Candidate], bool]:
+def _apart(rows: list[Candidate], *, idle: bool) -> tuple[list[Candidate], bool]:
     """Keep a job that crashed a worker away from others; return the rows, and whether one is ahead.
 
     A worker that runs nothing takes it alone; one that is busy takes what stands before it and then
@@ -443,7 +332,7 @@ def _apart(rows: list[_Candidate], *, idle: bool) -> tuple[list[_Candidate], boo
 
 
 def _take(
-    connection: Connection, claimant: Claimant, rows: list[_Candidate], now: datetime, apply: _Apply
+    connection: Connection, claimant: Claimant, rows: list[Candidate], now: datetime, apply: _Apply
 ) -> list[Claim]:
     if not rows:
         return []
@@ -456,11 +345,11 @@ def _take(
         }
         for row in rows
     ]
-    taken = apply(connection, _CLAIM, updates)
+    taken = apply(connection, CLAIM, updates)
     return [_to_claim(row) for row, found in zip(rows, taken, strict=True) if found]
 
 
-def _to_claim(row: _Candidate) -> Claim:
+def _to_claim(row: Candidate) -> Claim:
     return Claim(
         seq=row.seq,
         version=row.version + 1,
@@ -486,11 +375,11 @@ def look(store: Store, claimant: Claimant) -> Outlook:
 
     def work(connection: Connection) -> Outlook:
         stop_mode = _require_alive(store, connection, claimant.worker_id)
-        next_due_at = connection.execute(_NEXT_DUE).scalar()
+        next_due_at = connection.execute(NEXT_DUE).scalar()
         due = next_due_at is not None and next_due_at <= datetime.now(UTC)
         names = _rotation(store.remember(connection, "queues", queues.open_queues), claimant)
         due = due or any(
-            connection.execute(_ANY_PENDING, {"queue_name": name}).first() is not None
+            connection.execute(ANY_PENDING, {"queue_name": name}).first() is not None
             for name in names
         )
         return Outlook(due, next_due_at, stop_mode)

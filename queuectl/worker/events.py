@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from queuectl.domain.durations import format_duration
+from queuectl.domain.job import Outcome, State
+from queuectl.domain.retry import Decision
 from queuectl.domain.text import escape_line
+from queuectl.service.claims import Settlement, Turn
 
 #: Where events go: the standard output of ``worker start``.
 _STDOUT = 1
@@ -34,3 +39,43 @@ class EventLog:
             line = f"{now} {self.name}: {escape_line(message)}"
         with suppress(OSError):  # nobody reads any more; the work goes on
             os.write(_STDOUT, (line + "\n").encode(errors="backslashreplace"))
+
+    def tell_turn(self, ended: Sequence[Settlement], turn: Turn) -> None:
+        """Write what became of the attempts that a turn has settled."""
+        for item in ended:
+            decision = turn.decisions.get(item.claim.mark)
+            if decision is not None:
+                self._tell_settled(item, decision)
+        for item in turn.lost:
+            self.emit(
+                "result-dropped",
+                f"job {item.claim.id}: its claim was lost, the result is dropped",
+                job=item.claim.id,
+                run=item.claim.run,
+            )
+
+    def _tell_settled(self, item: Settlement, decision: Decision) -> None:
+        outcome, claim = item.outcome, item.claim
+        lasted = (outcome.finished_at - outcome.started_at).total_seconds()
+        self.emit(
+            f"job-{outcome.ending.replace(' ', '-')}",
+            f"job {claim.id} {_describe(outcome, decision, lasted)}",
+            job=claim.id,
+            run=claim.run,
+            state=decision.state,
+            exit_code=outcome.exit_code,
+            signal=outcome.signal,
+            seconds=round(lasted, 3),
+            error=outcome.error,
+        )
+
+
+def _describe(outcome: Outcome, decision: Decision, lasted_seconds: float) -> str:
+    if decision.state is State.COMPLETED:
+        return f"completed in {format_duration(lasted_seconds)}"
+    if decision.state is State.DEAD:
+        return f"is dead, {decision.dead_reason}: {outcome.error}"
+    if decision.state is State.FAILED and decision.run_at is not None:
+        pause = max(0.0, (decision.run_at - datetime.now(UTC)).total_seconds())
+        return f"failed: {outcome.error}; tries again in {format_duration(round(pause))}"
+    return "put back"

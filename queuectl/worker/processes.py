@@ -74,6 +74,12 @@ def read_mark(pid: int) -> tuple[str, str] | None:
     return None if worker is None or claim is None else (worker.decode(), claim.decode())
 
 
+def is_running(pid: int) -> bool:
+    """Whether a child runs; a zombie does not, and can be reaped."""
+    result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return result is None
+
+
 def signal_group(leader: int, number: int) -> None:
     """Send a signal to a process group whose leader has not been reaped yet."""
     with suppress(ProcessLookupError, PermissionError):

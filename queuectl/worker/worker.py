@@ -18,11 +18,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from queuectl.db import presence
-from queuectl.db.engine import Store, open_store
+from queuectl.db.engine import Store
 from queuectl.db.wakeup import POLL_SECONDS, Doorbell
-from queuectl.domain.durations import format_duration
-from queuectl.domain.job import Claim, Ending, Outcome, State
-from queuectl.domain.retry import Decision
+from queuectl.domain.job import Claim, Ending, Outcome
 from queuectl.errors import Conflict, StoreError, WorkerDeclaredDead
 from queuectl.service import claims, config, recall, workers
 from queuectl.service.claims import Claimant, Settlement
@@ -104,7 +102,7 @@ class Worker:
             raise Conflict(f"the worker id {self._id} is taken")
         self._presence = lock
         lock.note([])
-        store = open_store(self._location)
+        store = Store(self._location)  # its supervisor saw to it; if it vanished, none is made anew
         workers.register(store, self._registration)
         self._options = config.read_options(store)
         self._rescue(store)
@@ -242,7 +240,7 @@ class Worker:
         self._unsure = False
         self._store_is_back()
         self._options = turn.options
-        self._tell(turn.decisions, turn.lost)
+        self._log.tell_turn(self._ended, turn)
         self._ended = []
         if unstarted:
             self._hungry = True
@@ -364,7 +362,7 @@ class Worker:
             if not marks:
                 return False
             mark = processes.read_mark(pid)
-            return mark in marks or (mark is None and _is_alive(pid))
+            return mark in marks or (mark is None and processes.is_running(pid))
 
         return spare
 
@@ -436,51 +434,6 @@ class Worker:
     def _leave(self, store: Store) -> None:
         with suppress(StoreError):  # a rescue will find that this worker is gone
             workers.leave(store, self._id)
-
-    # Telling
-
-    def _tell(self, decisions: dict[str, Decision], lost: list[Settlement]) -> None:
-        for item in self._ended:
-            decision = decisions.get(item.claim.mark)
-            if decision is not None:
-                self._tell_settled(item, decision)
-        for item in lost:
-            self._log.emit(
-                "result-dropped",
-                f"job {item.claim.id}: its claim was lost, the result is dropped",
-                job=item.claim.id,
-                run=item.claim.run,
-            )
-
-    def _tell_settled(self, item: Settlement, decision: Decision) -> None:
-        outcome, claim = item.outcome, item.claim
-        lasted = (outcome.finished_at - outcome.started_at).total_seconds()
-        if decision.state is State.COMPLETED:
-            message = f"completed in {format_duration(lasted)}"
-        elif decision.state is State.DEAD:
-            message = f"is dead, {decision.dead_reason}: {outcome.error}"
-        elif decision.state is State.FAILED and decision.run_at is not None:
-            pause = max(0.0, (decision.run_at - datetime.now(UTC)).total_seconds())
-            message = f"failed: {outcome.error}; tries again in {format_duration(round(pause))}"
-        else:
-            message = "put back"
-        self._log.emit(
-            f"job-{outcome.ending.replace(' ', '-')}",
-            f"job {claim.id} {message}",
-            job=claim.id,
-            run=claim.run,
-            state=decision.state,
-            exit_code=outcome.exit_code,
-            signal=outcome.signal,
-            seconds=round(lasted, 3),
-            error=outcome.error,
-        )
-
-
-def _is_alive(pid: int) -> bool:
-    """Whether a child runs; a zombie does not, and can be reaped."""
-    result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    return result is None
 
 
 def _drain(descriptor: int) -> None:

@@ -47,6 +47,7 @@ class Mutant:
     workers: int = 2
     slots: int = 2
     backlog: int = 10
+    largest_batch: int = 8
 
     def change(self, terms: Terms) -> Terms:
         """Return the terms of the short campaign that must catch it."""
@@ -63,7 +64,7 @@ class Mutant:
             workers=self.workers,
             slots=self.slots,
             backlog=self.backlog,
-            largest_batch=8,
+            largest_batch=self.largest_batch,
             stuck_seconds=8.0,
             leaving_seconds=5.0,
             freeze_leases=2.5,
@@ -129,12 +130,12 @@ def _acknowledge_early() -> None:
 
 def _settle_without_version() -> None:
     _go_on_when_declared_dead()
-    _put(claims, "_SETTLE", _without(claims._SETTLE, "version"))
+    _put(claims, "SETTLE", _without(claims.SETTLE, "version"))
 
 
 def _apply_late_results() -> None:
     _go_on_when_declared_dead()
-    _put(claims, "_SETTLE", _without(claims._SETTLE, "version", "state"))
+    _put(claims, "SETTLE", _without(claims.SETTLE, "version", "state"))
 
 
 def _go_on_when_declared_dead() -> None:
@@ -153,14 +154,14 @@ def _go_on_when_declared_dead() -> None:
     )
     values: dict[str, Any] = {name: bindparam(name) for name in ATTEMPT_FIELDS}
     overwriting = insert(AttemptRow).prefix_with("OR REPLACE").values(values)
-    _put(claims, "_INSERT_ATTEMPT", Prepared(overwriting))
+    _put(claims, "INSERT_ATTEMPT", Prepared(overwriting))
 
 
 # Who runs it
 
 
 def _claim_without_recheck() -> None:
-    _put(claims, "_CLAIM", _without(claims._CLAIM, "version", "state"))
+    _put(claims, "CLAIM", _without(claims.CLAIM, "version", "state"))
     take_turn, choose = claims.take_turn, claims._choose
 
     def hasty_turn(
@@ -291,7 +292,8 @@ MUTANTS: Mapping[str, Mutant] = {
         jobs=16,
         workers=4,  # so that some are idle, and take what is taken back
         slots=1,
-        backlog=5,
+        backlog=3,
+        largest_batch=2,
     ),
     "rescue-without-killing": Mutant(
         "the jobs of a dead worker are taken back while what they started still runs",
@@ -310,7 +312,8 @@ MUTANTS: Mapping[str, Mutant] = {
         jobs=16,
         workers=4,  # so that some are idle, and take what is taken back
         slots=1,
-        backlog=5,
+        backlog=3,
+        largest_batch=2,
     ),
     "late-result": Mutant(
         "a result is applied whenever it comes and whatever the job's state; dead by age",
@@ -322,7 +325,8 @@ MUTANTS: Mapping[str, Mutant] = {
         jobs=16,
         workers=4,  # so that some are idle, and take what is taken back
         slots=1,
-        backlog=5,
+        backlog=3,
+        largest_batch=2,
     ),
     "acknowledge-early": Mutant(
         "a job counts as done once a worker has taken it, so it is gone with its worker",

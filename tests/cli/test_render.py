@@ -39,7 +39,7 @@ def test_colours_are_for_terminals_that_want_them(queuectl: Program) -> None:
     assert "\x1b[1;31merror:\x1b[0m" in _shown(queuectl, "show", "nope")
     for variables in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
         for words in (["list"], ["show", "j"], ["show", "nope"], []):
-            shown = _shown(queuectl, *words, **variables)
+            shown = _shown(queuectl, *words, columns=100, **variables)
             assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", shown), (words, variables)
     assert "\x1b" not in queuectl("list").out
 

@@ -98,9 +98,9 @@ def test_a_turn_reads_the_index_of_what_is_pending_and_sorts_nothing(store: Stor
 
     assert_no_scan(plans)
     by_key = ["SEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)"]
-    assert plans.by_statement["_SELECT"] == ["SEARCH jobs USING INDEX ix_jobs_pending (queue=?)"]
-    assert plans.by_statement["_CLAIM"] == plans.by_statement["_SETTLE"] == by_key
-    assert "INDEX ix_jobs_due (run_at<?)" in "".join(plans.by_statement["_PROMOTE"])
+    assert plans.by_statement["SELECT"] == ["SEARCH jobs USING INDEX ix_jobs_pending (queue=?)"]
+    assert plans.by_statement["CLAIM"] == plans.by_statement["SETTLE"] == by_key
+    assert "INDEX ix_jobs_due (run_at<?)" in "".join(plans.by_statement["PROMOTE"])
 
 
 def test_what_else_a_turn_executes_reads_no_jobs(store: Store, hire: Hire) -> None:

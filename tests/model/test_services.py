@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -335,12 +336,15 @@ def _number(claim: Claim) -> int:
     return int(claim.id.removeprefix("job-"))
 
 
-Services.TestCase.settings = settings(
-    derandomize=True,
-    database=None,
-    deadline=None,
-    max_examples=40,
-    stateful_step_count=40,
-    suppress_health_check=list(HealthCheck),
-)
-TestServices = Services.TestCase
+@pytest.mark.timeout(600)
+class TestServices(Services.TestCase):
+    """Runs it; the same examples every time."""
+
+    settings = settings(
+        derandomize=True,
+        database=None,
+        deadline=None,
+        max_examples=40,
+        stateful_step_count=40,
+        suppress_health_check=list(HealthCheck),
+    )
