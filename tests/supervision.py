@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -95,14 +95,18 @@ class Supervisors:
         queues: list[str] | None = None,
         drain: bool = False,
         environment: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
     ) -> Supervisor:
-        """Start one, and wait until its workers have registered (or, draining, have left)."""
+        """Start one, and wait until its workers have registered (or, draining, have left).
+
+        ``under`` is another program that starts it.
+        """
         plan = {"count": count, "concurrency": concurrency, "queues": queues, "drain": drain}
         number = len(self._started)
         out, err = (self._folder / f"supervisor-{number}.{end}" for end in ("out", "err"))
         with out.open("wb") as told, err.open("wb") as complained:
             process = subprocess.Popen(
-                [sys.executable, "-c", _START, str(self.location), json.dumps(plan)],
+                [*under, sys.executable, "-c", _START, str(self.location), json.dumps(plan)],
                 stdin=subprocess.DEVNULL,
                 stdout=told,
                 stderr=complained,

@@ -28,7 +28,7 @@ def upgrade(ctx: typer.Context) -> None:
 
 @app.command("check")
 def check(ctx: typer.Context, json: options.Json = False) -> None:
-    """Compare the store's tables with what this program needs; exit code 5 if they differ."""
+    """Compare the tables with what is needed; exit code 5 if they differ."""
     at = location(ctx)
     differences = schema.check(at)
     if json:

@@ -12,7 +12,7 @@ from queuectl.cli.store import open_store
 from queuectl.db import engine
 from queuectl.domain import job as domain
 from queuectl.errors import Conflict, InvalidInput, QueuectlError
-from queuectl.service import dead_letters, logs, workers
+from queuectl.service import dead_letters, headcount, logs
 from queuectl.service import jobs as service
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
@@ -20,7 +20,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=T
 DeadIds = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="ID...",
+        metavar="ID",
         help="Dead jobs, by id or by any unique beginning of it.",
         autocompletion=completion.complete_dead,
         show_default=False,
@@ -120,7 +120,7 @@ def retry(
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
-    """Give dead jobs all their retries back and queue them again; their history is kept."""
+    """Queue dead jobs again with all their retries; their history is kept."""
     chosen = _choose(ids, queue, all=all)
     store = open_store(ctx)
     if chosen is None:
@@ -130,7 +130,7 @@ def retry(
     if not dry_run:
         touched = service.find_by_ids(store, [job.id for job in touched])
     _tell(touched, "would be queued again" if dry_run else "queued again", as_json=json)
-    if touched and not dry_run and not workers.count_alive(store):
+    if touched and not dry_run and not headcount.count_alive(store):
         render.note("no worker is running; start one with: queuectl worker start")
 
 

@@ -17,7 +17,7 @@ from queuectl.cli.store import open_store
 from queuectl.db import engine
 from queuectl.domain import batch, request
 from queuectl.errors import InvalidInput, InvalidJob, QueuectlError
-from queuectl.service import jobs, workers
+from queuectl.service import headcount, jobs
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -256,5 +256,5 @@ def _tell(store: engine.Store, receipt: jobs.Receipt) -> None:
         count = len(receipt.existing)
         which = f"job {receipt.existing[0]} was" if count == 1 else f"{count} of the jobs were"
         render.note(f"{which} there already, with the same request; nothing changed")
-    if not workers.count_alive(store):
+    if not headcount.count_alive(store):
         render.note("no worker is running; start one with: queuectl worker start")

@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import LazyLoader
@@ -101,7 +102,9 @@ def name_variables(command: Any, prefix: str) -> None:
     shown = []
     for param in command.params:
         if not isinstance(param, TyperOption):
-            param.display_type_rich = _no_type  # "ID <str>" tells nobody more than "ID"
+            # "ID" says it all; Typer would write "ID <str>", and "{ID}" in the usage.
+            param.display_type_rich = _no_type
+            param.get_usage_pieces = partial(_usage_pieces, param)
         elif param.name not in WITHOUT_VARIABLE and param.allow_from_autoenv:
             param.envvar = variable_of(prefix, param.name)
             param.show_envvar = False
@@ -116,6 +119,11 @@ def name_variables(command: Any, prefix: str) -> None:
 
 def _no_type(ctx: Any) -> str:
     return ""
+
+
+def _usage_pieces(argument: Any, ctx: Any) -> list[str]:
+    name = argument.metavar + ("..." if argument.nargs == -1 else "")
+    return [name if argument.required else f"[{name}]"]
 
 
 def variable_of(prefix: str, option: str) -> str:

@@ -93,7 +93,16 @@ def stop(
     now: Annotated[
         bool, typer.Option("--now", help="End running jobs and put them back, uncharged.")
     ] = False,
-    queue: options.Queue = None,
+    queue: Annotated[
+        str | None,
+        typer.Option(
+            "--queue",
+            "-Q",
+            metavar="NAME",
+            help="Only workers that were started for this queue.",
+            autocompletion=completion.complete_queue,
+        ),
+    ] = None,
     timeout: Annotated[
         str | None, typer.Option("--timeout", metavar="TIME", help="Wait at most 90s, 5m.")
     ] = None,

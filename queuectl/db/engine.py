@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from queuectl.db import schema, sqlite
+from queuectl.errors import InvalidInput
 from queuectl.settings import StoreLocation
 
 Result = TypeVar("Result")
@@ -109,6 +110,8 @@ class Store:
         while True:
             try:
                 return attempt()
+            except UnicodeEncodeError as error:  # a value that no text column holds
+                raise InvalidInput(f"{error.object[:60]!r} is not valid Unicode") from error
             except (DBAPIError, sqlite.LIBRARY.Error) as error:
                 cause = sqlite.driver_error(error)
                 transient = sqlite.is_transient(cause) and time.monotonic() < deadline

@@ -88,15 +88,19 @@ def _has_open(pid: int, path: Path) -> bool:
     """Whether a process has this very file open; inode numbers alone are one a file system."""
     wanted = path.stat()
     try:
-        for entry in os.scandir(f"/proc/{pid}/fd"):
-            with suppress(OSError):
-                if os.path.samestat(entry.stat(), wanted):
-                    return True
+        with os.scandir(f"/proc/{pid}/fd") as entries:
+            return any(_is_same(entry, wanted) for entry in entries)
     except PermissionError:
         return True  # somebody else's process: believed
     except FileNotFoundError:
-        return False
-    return False
+        return False  # it has ended
+
+
+def _is_same(entry: os.DirEntry[str], wanted: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(entry.stat(), wanted)
+    except OSError:
+        return False  # closed meanwhile
 
 
 def _wal(location: StoreLocation, suffix: str) -> Path:

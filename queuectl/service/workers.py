@@ -171,11 +171,6 @@ def _to_worker(store: Store, row: Any, running: list[RunningJob]) -> Worker:
     )
 
 
-def count_alive(store: Store) -> int:
-    """Return how many workers run."""
-    return sum(presence.is_held(store.location, worker_id) for worker_id in alive_ids(store))
-
-
 def request_stop(store: Store, *, queue: str | None, now: bool) -> list[Worker]:
     """Ask workers to stop, or only those that were started for ``queue``; return them.
 

@@ -117,14 +117,16 @@ class OutputCapture:
         head = logs.output_path(self._location, self._seq, self._run)
         numbers = [number for number in (self._number - 1, self._number) if number >= 0]
         dropped = max(self.total_bytes - 2 * self._half, 0)
-        kept = b"".join(self._segment(number).read_bytes() for number in numbers)
-        # In one write, so that a reader sees the note together with what it is about.
-        note = logs.dropped_line(dropped) if dropped else b""
         file = os.open(head, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+        skipped = 0
         try:
-            rest = memoryview(note + (kept[-self._half :] if dropped else kept))
-            while rest:
-                rest = rest[os.write(file, rest) :]
+            if dropped:
+                # In one write, and first: a reader that finds it knows what the rest is.
+                os.write(file, logs.dropped_line(dropped))
+                skipped = self._written if len(numbers) == 2 else 0
+            for number in numbers:
+                _append(file, self._segment(number), skipped)
+                skipped = 0
         finally:
             os.close(file)
         for number in numbers:
@@ -133,6 +135,16 @@ class OutputCapture:
     def _give_up(self, error: OSError) -> None:
         # The command goes on: a full disk must not kill a night's work.
         self.error = f"its output was not kept from byte {self.total_bytes} on: {error.strerror}"
+
+
+def _append(file: int, source: Path, skipped: int) -> None:
+    """Add what a file holds behind its first bytes, in blocks: it may be as long as the cap."""
+    with source.open("rb", buffering=0) as segment:
+        segment.seek(skipped)
+        while block := segment.read(_READ_BYTES):
+            rest = memoryview(block)
+            while rest:
+                rest = rest[os.write(file, rest) :]
 
 
 def _create(path: Path) -> int:

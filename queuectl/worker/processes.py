@@ -54,12 +54,21 @@ def boot_id() -> str:
 
 
 def children() -> list[int]:
-    """Return the direct children of this process, zombies included (15 microseconds)."""
+    """Return the direct children of this process, zombies included (15 microseconds).
+
+    Asked at every job's end, so without the 25 microseconds more of a Path and a file object.
+    """
     pid = os.getpid()
     try:
-        listed = Path(f"/proc/{pid}/task/{pid}/children").read_bytes()
+        file = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
         return [child.pid for child in psutil.Process().children()]
+    try:
+        listed = b""
+        while block := os.read(file, 65536):
+            listed += block
+    finally:
+        os.close(file)
     return [int(child) for child in listed.split()]
 
 

@@ -20,9 +20,9 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from queuectl.domain.durations import format_duration
@@ -33,6 +33,10 @@ from queuectl.worker.output import OutputCapture
 #: From TERM to KILL, in seconds.
 GRACE_SECONDS = 5.0
 _LONGEST_QUOTE = 200
+_STDERR = 2
+#: What is ignored stays so across an exec. Python ignores some, and so does who starts a worker in
+#: the background of a script; a command begins with none.
+_RESET_SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 _SHELL_REASONS = {126: "the command cannot be executed", 127: "the command was not found"}
 
@@ -40,14 +44,11 @@ _SHELL_REASONS = {126: "the command cannot be executed", 127: "the command was n
 class Execution:
     """A command that runs. Times are by the monotonic clock unless they say otherwise."""
 
-    def __init__(
-        self, claim: Claim, process: subprocess.Popen[bytes], capture: OutputCapture
-    ) -> None:
+    def __init__(self, claim: Claim, pid: int, capture: OutputCapture) -> None:
         self.claim = claim
         self.capture = capture
-        self.pid = process.pid
-        self.pidfd = os.pidfd_open(process.pid)
-        self._process = process
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
         self._started_at = datetime.now(UTC)
         self._started = time.monotonic()
         #: When ``expire`` is to be called; None: never.
@@ -82,9 +83,8 @@ class Execution:
         """Kill what is left of the group and take in the shell's status; call it once."""
         processes.signal_group(self.pid, signal.SIGKILL)
         _, status, usage = os.wait4(self.pid, 0)
-        self._process.returncode = os.waitstatus_to_exitcode(status)
         os.close(self.pidfd)
-        return self._process.returncode, usage
+        return os.waitstatus_to_exitcode(status), usage
 
     def outcome(self, code: int, usage: resource.struct_rusage) -> Outcome:
         """Return what became of the attempt; reads the rest of its output."""
@@ -144,28 +144,65 @@ def _last_line(tail: bytes) -> str:
     return lines[-1].strip()[:_LONGEST_QUOTE].replace("\0", "") if lines else ""
 
 
-def start(
-    claim: Claim,
-    capture: OutputCapture,
-    environment: Mapping[bytes, bytes],
-    worker_id: str,
-    null_input: int,
-) -> Execution | Outcome:
+class Launcher:
+    """Starts commands. Make it before anything else is open in a fresh worker.
+
+    ``posix_spawn`` costs half of what ``subprocess.Popen`` does (85 microseconds of the worker's
+    time against 150), but has no folder to start in and closes nothing. So the worker itself goes
+    to the command's folder and back, and what it inherited is marked to be closed at an exec, as
+    Python marks whatever it opens.
+    """
+
+    def __init__(self, environment: Mapping[str, str], worker_id: str) -> None:
+        self._environment = encode_environment(environment)
+        self._worker_id = worker_id
+        _keep_descriptors()
+        self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._null_input = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def spawn(self, claim: Claim, output: int) -> int:
+        """Start the command, its output going to that descriptor; return its process id.
+
+        Raises OSError and ValueError.
+        """
+        marks = _marks(claim, self._worker_id)
+        environment = self._environment | encode_environment((claim.env or {}) | marks)
+        if claim.cwd is not None:
+            os.chdir(claim.cwd)
+        try:
+            return os.posix_spawn(
+                "/bin/sh",
+                ("/bin/sh", "-c", claim.command),
+                environment,
+                file_actions=(
+                    (os.POSIX_SPAWN_DUP2, self._null_input, 0),
+                    (os.POSIX_SPAWN_DUP2, output, 1),
+                    (os.POSIX_SPAWN_DUP2, output, 2),
+                ),
+                setsid=True,
+                setsigdef=_RESET_SIGNALS,
+            )
+        finally:
+            if claim.cwd is not None:
+                os.fchdir(self._home)
+
+
+def _keep_descriptors() -> None:
+    """Let no command have what this process inherited, and nothing of it be 0, 1 or 2."""
+    while (spare := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= _STDERR:
+        pass
+    os.close(spare)
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208  # numbers, not paths
+        if int(name) > _STDERR:
+            with suppress(OSError):  # the listing's own, closed by now
+                os.set_inheritable(int(name), False)
+
+
+def start(claim: Claim, capture: OutputCapture, launcher: Launcher) -> Execution | Outcome:
     """Start the command of a claim, or return the outcome of one that could not be started."""
     started_at = datetime.now(UTC)
     try:
-        process = subprocess.Popen(  # noqa: S603  # to run shell commands is what this is for
-            ["/bin/sh", "-c", claim.command],
-            stdin=null_input,
-            stdout=capture.write_end,
-            stderr=capture.write_end,
-            cwd=claim.cwd,
-            env={
-                **environment,
-                **encode_environment({**(claim.env or {}), **_marks(claim, worker_id)}),
-            },
-            start_new_session=True,
-        )
+        pid = launcher.spawn(claim, capture.write_end)
     except (OSError, ValueError) as error:
         capture.started()
         capture.finish()
@@ -178,11 +215,11 @@ def start(
             error=_describe_refusal(claim, error),
         )
     capture.started()
-    return Execution(claim, process, capture)
+    return Execution(claim, pid, capture)
 
 
 def encode_environment(variables: Mapping[str, str]) -> dict[bytes, bytes]:
-    """Return the variables as bytes, so that ``Popen`` need not encode all of them for each job."""
+    """Return the variables as bytes, so that they are not encoded anew for each job."""
     return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import selectors
 import signal
 import socket
 import time
@@ -30,6 +29,7 @@ from queuectl.worker.events import EventLog
 from queuectl.worker.output import OutputCapture
 from queuectl.worker.rescue import rescue_dead
 from queuectl.worker.runner import Execution
+from queuectl.worker.watch import Watch
 
 #: How often a worker reports to its supervisor, buries strays and looks for dead neighbours.
 TICK_SECONDS = 1.0
@@ -76,8 +76,7 @@ class Worker:
         self._claimant = Claimant(
             self._id, registration.host, registration.pid, registration.queues
         )
-        self._environment = runner.encode_environment(os.environ)
-        self._null_input = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._launcher = runner.Launcher(os.environ, self._id)
         self._running: dict[int, Execution] = {}  # by the shell's process id
         self._ended: list[Settlement] = []
         self._ahead = ahead.Ahead(location, plan.concurrency)
@@ -92,7 +91,7 @@ class Worker:
         self._tick_at = 0.0
         self._beat_at = 0.0
         self._seen_version = -1
-        self._selector = selectors.DefaultSelector()
+        self._watch = Watch()
 
     def run(self) -> int:
         """Work until told to stop; return the exit code for the supervisor."""
@@ -131,17 +130,17 @@ class Worker:
         signal.set_wakeup_fd(wake_writer)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._count_signal)
-        self._selector.register(wake, selectors.EVENT_READ, lambda: _drain(wake))
-        self._selector.register(self._supervisor, selectors.EVENT_READ, self._hear_supervisor)
+        self._watch.add(wake, lambda: _drain(wake))
+        self._watch.add(self._supervisor.fileno(), self._hear_supervisor)
         if bell.fileno is not None:
-            self._selector.register(bell.fileno, selectors.EVENT_READ, lambda: self._hear(bell))
+            self._watch.add(bell.fileno, lambda: self._hear(bell))
 
     def _count_signal(self, number: int, frame: object) -> None:
         self._signals += 1
 
     def _hear_supervisor(self) -> None:
         """It never says anything: what can be read is the end of its life."""
-        self._selector.unregister(self._supervisor)
+        self._watch.drop(self._supervisor.fileno())
         self._log.emit("supervisor-lost", "its supervisor is gone; ends after its running jobs")
         self._ask_stop("drain")
 
@@ -164,10 +163,7 @@ class Worker:
             self._start_ahead()
             if self._is_done():
                 return
-            for key, _ in self._selector.select(self._patience(bell)):
-                # An earlier event of the same round may have closed this one's descriptor.
-                if self._selector.get_map().get(key.fd) is key:
-                    key.data()
+            self._watch.wait(self._patience(bell))
             if bell.fileno is None:
                 self._hear(bell)
 
@@ -315,15 +311,13 @@ class Worker:
         )
         self._note_started(claim)
         capture = OutputCapture(self._location, claim.seq, claim.run, self._options.output_limit)
-        started = runner.start(claim, capture, self._environment, self._id, self._null_input)
+        started = runner.start(claim, capture, self._launcher)
         if isinstance(started, Outcome):
             self._note(claim, started)
             return
         self._running[started.pid] = started
-        self._selector.register(started.pidfd, selectors.EVENT_READ, lambda: self._end(started))
-        self._selector.register(
-            capture.pipe, selectors.EVENT_READ, lambda: self._pump(started.capture)
-        )
+        self._watch.add(started.pidfd, lambda: self._end(started))
+        self._watch.add(capture.pipe, lambda: self._pump(started.capture))
         if self._stop_mode == "now":
             started.terminate(Ending.STOPPED, time.monotonic())
 
@@ -335,12 +329,11 @@ class Worker:
 
     def _pump(self, capture: OutputCapture) -> None:
         if not capture.pump():
-            self._selector.unregister(capture.pipe)
+            self._watch.drop(capture.pipe)
 
     def _end(self, run: Execution) -> None:
-        self._selector.unregister(run.pidfd)
-        with suppress(KeyError):
-            self._selector.unregister(run.capture.pipe)
+        self._watch.drop(run.pidfd)
+        self._watch.drop(run.capture.pipe)
         code, usage = run.reap()
         del self._running[run.pid]
         if not processes.end_children(self._spare()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tests.campaign import plan, strays
@@ -12,6 +13,7 @@ from tests.campaign.failpoints import boottime
 from tests.campaign.faults import Faults
 from tests.campaign.stage import CLIENTS, Stage
 from tests.campaign.terms import Terms
+from tests.campaign.window import Obscured
 
 _PAUSE_SECONDS = 0.01
 _LOOK_SECONDS = 0.25
@@ -97,12 +99,13 @@ class Driver:
         if len(self.stage.crews) < self.terms.supervisors and now >= self._restart_at:
             self.stage.start_crew()
             self._restart_at = now + self.stage.random.random() * 0.3
-        if now >= self._look_at:
-            self._look_at = now + _LOOK_SECONDS
-            self._backlog = sum(self.stage.window.unsettled().values())
-        if now >= self._patrol_at:
-            self._patrol_at = now + _PATROL_SECONDS
-            self._patrol()
+        with suppress(Obscured):  # somebody is frozen with the lock; the next look will show
+            if now >= self._look_at:
+                self._look_at = now + _LOOK_SECONDS
+                self._backlog = sum(self.stage.window.unsettled().values())
+            if now >= self._patrol_at:
+                self._patrol_at = now + _PATROL_SECONDS
+                self._patrol()
 
     def _feed(self) -> None:
         stage = self.stage
@@ -161,14 +164,15 @@ class Driver:
     def _drain(self) -> bool:
         """Let everything be settled; False if nothing moves any more."""
         self.faults.end()
-        last, since = self.stage.window.last_change(), time.monotonic()
+        last, since = (0, 0), time.monotonic()
         while True:
             now = time.monotonic()
             self._tend(now)
-            if not self._backlog and not self.stage.clients and not self.stage.window.unsettled():
-                return True
-            if (change := self.stage.window.last_change()) != last:
-                last, since = change, now
+            with suppress(Obscured):
+                if not self.stage.clients and not self.stage.window.unsettled():
+                    return True
+                if (change := self.stage.window.last_change()) != last:
+                    last, since = change, now
             if now - since > self.terms.stuck_seconds:
                 return False
             time.sleep(0.02)

@@ -7,6 +7,7 @@ is for everybody until its time is over: each commit fails as on a full or a fai
     NUMBER.before.TRANSACTION.0     all statements done, COMMIT not yet sent
     NUMBER.after.TRANSACTION.0      committed, the caller does not know it yet
     NUMBER.within.TRANSACTION.N     behind the N-th statement
+    NUMBER.reply.TRANSACTION.0      committed, but the caller is told of an error: nobody dies
     NUMBER.weather.CODE.UNTIL       SQLite's error code, and milliseconds of CLOCK_BOOTTIME
 """
 
@@ -80,30 +81,38 @@ class _Passage:
 
     def pass_by(self, stage: str, count: int = 0) -> None:
         for order in self.orders:
-            if order[1:] == (stage, self.transaction, count):
-                _obey(order)
+            if order[1:] == (stage, self.transaction, count) and _take(order):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def lose_reply(self) -> None:
+        for order in self.orders:
+            if order[1:] == ("reply", self.transaction, 0) and _take(order):
+                raise _make_error(IOERR_FSYNC)
 
     def weather(self) -> None:
         for order in self.orders:
             if order.stage == "weather" and boottime() * 1000 < order.argument:
-                code = int(order.transaction)
-                error = sqlite.LIBRARY.OperationalError(_MESSAGES[code])
-                error.sqlite_errorcode = code
-                raise error
+                raise _make_error(int(order.transaction))
 
     def count_statement(self) -> None:
         self.statements += 1
         self.pass_by("within", self.statements)
 
 
-def _obey(order: Order) -> None:
+def _make_error(code: int) -> Exception:
+    error: Any = sqlite.LIBRARY.OperationalError(_MESSAGES[code])
+    error.sqlite_errorcode = code
+    return error  # type: ignore[no-any-return]  # the driver has no types
+
+
+def _take(order: Order) -> bool:
     try:
         (Path(os.environ[ORDERS]) / order.file).unlink()
     except FileNotFoundError:
-        return  # another process was first
+        return False  # another process was first
     detail = f"{order.stage} {order.transaction}"
     write_strike(Path(os.environ[STRIKES]), order.number, detail)
-    os.kill(os.getpid(), signal.SIGKILL)
+    return True
 
 
 def install() -> None:
@@ -127,6 +136,7 @@ def install() -> None:
 
         result = original(self, watched, writes=True)
         passage.pass_by("after")
+        passage.lose_reply()
         return result
 
     setattr(Store, "_transact", transact)  # noqa: B010  # an assignment would need an ignore

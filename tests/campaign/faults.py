@@ -27,6 +27,12 @@ _WEATHER_SECONDS = 1.0
 #: What a worker that found the store away may wait before it tries again.
 _AFTERMATH_SECONDS = 2.0
 _STATEMENTS = 8
+#: A file system of this size at most is filled really, with a file.
+_SMALL_BYTES = 64 * 1024 * 1024
+#: Jobs in a call of enqueue that is there to be struck, at most.
+_STRUCK_BATCH = 12
+#: The longest poll of an idle worker, with its jitter.
+_POLL_SECONDS = 6.0
 
 
 @dataclass(slots=True)
@@ -121,7 +127,7 @@ class Faults:
     def _kill_client(self, fault: Fault) -> bool:
         if len(self.stage.clients) > CLIENTS:
             return False
-        client = self.stage.enqueue()
+        client = self.stage.enqueue(largest=_STRUCK_BATCH)
         time.sleep(fault.amount * _CLIENT_SECONDS)
         with suppress(ProcessLookupError):
             os.kill(client.pid, signal.SIGKILL)
@@ -183,7 +189,7 @@ class Faults:
         if fault.transaction == "request_stop":
             self._stop_workers(now=fault.pick < 0.5)
         elif fault.transaction == "enqueue" and len(self.stage.clients) <= CLIENTS:
-            self.stage.enqueue()
+            self.stage.enqueue(largest=_STRUCK_BATCH)
         self._do_later(_ORDER_SECONDS, lambda: self._withdraw(order))
         return True  # counted when it strikes
 
@@ -206,13 +212,36 @@ class Faults:
         self._read_bytes += len(new)
         for line in new.decode().splitlines():
             number, pid, at, detail = line.split(" ", 3)
-            self._orders.pop(int(number), None)
-            self.struck.append(
-                Strike(int(number), plan.FAILPOINT, float(at), (int(pid),), detail=detail)
-            )
+            order = self._orders.pop(int(number))  # each is taken once
+            if order.stage == "reply":
+                self.struck.append(
+                    Strike(order.number, plan.REPLY_LOST, float(at), (), detail=order.transaction)
+                )
+                # No bell was rung either, so that others come by only with their next poll.
+                self.troubles.append(Trouble(float(at), float(at) + _POLL_SECONDS, "reply lost"))
+            else:
+                self.struck.append(
+                    Strike(order.number, plan.FAILPOINT, float(at), (int(pid),), detail=detail)
+                )
+
+    def _lose_reply(self, fault: Fault) -> bool:
+        order = Order(fault.number, "reply", fault.transaction, 0)
+        self._orders[fault.number] = order
+        self._put(order)
+        self._do_later(_ORDER_SECONDS, lambda: self._withdraw(order))
+        return True  # counted when it strikes
 
     def _fill_disk(self, fault: Fault) -> bool:
-        return self._let_fail(fault, failpoints.FULL)
+        if not _is_small(self.stage.location.folder):
+            return self._let_fail(fault, failpoints.FULL)
+        at = boottime()
+        seconds = 0.1 + fault.amount * _WEATHER_SECONDS
+        ballast = self.stage.location.folder / f"ballast-{fault.number}"
+        _fill(ballast)
+        self._do_later(seconds, ballast.unlink)
+        self._strike(fault, at, [], detail="really")
+        self.troubles.append(Trouble(at, at + seconds + _AFTERMATH_SECONDS, fault.kind))
+        return True
 
     def _fail_sync(self, fault: Fault) -> bool:
         return self._let_fail(fault, failpoints.IOERR_FSYNC)
@@ -277,8 +306,24 @@ class Faults:
         plan.FAILPOINT: _set_failpoint,
         plan.DISK_FULL: _fill_disk,
         plan.SYNC_FAILED: _fail_sync,
+        plan.REPLY_LOST: _lose_reply,
         plan.STOPPED: _stop,
     }
+
+
+def _is_small(folder: Path) -> bool:
+    """Whether this file system was made to be filled."""
+    status = os.statvfs(folder)
+    return status.f_blocks * status.f_frsize <= _SMALL_BYTES
+
+
+def _fill(ballast: Path) -> None:
+    """Write a file until there is no room for another byte."""
+    with ballast.open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12, 1):
+            with suppress(OSError):
+                while True:
+                    file.write(b"\0" * size)
 
 
 def _holds_lock(pids: list[int], path: Path) -> bool:

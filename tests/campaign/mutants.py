@@ -21,7 +21,7 @@ from queuectl.db.models import AttemptRow, WorkerRow
 from queuectl.db.prepared import Prepared
 from queuectl.domain.job import State
 from queuectl.domain.retry import Decision
-from queuectl.service import claims, jobs, workers
+from queuectl.service import claims, jobs, statements, workers
 from queuectl.service.rows import ATTEMPT_FIELDS
 from queuectl.worker import processes, rescue, supervisor, worker
 from tests.campaign import plan
@@ -130,12 +130,12 @@ def _acknowledge_early() -> None:
 
 def _settle_without_version() -> None:
     _go_on_when_declared_dead()
-    _put(claims, "SETTLE", _without(claims.SETTLE, "version"))
+    _put(claims, "SETTLE", _without(statements.SETTLE, "version"))
 
 
 def _apply_late_results() -> None:
     _go_on_when_declared_dead()
-    _put(claims, "SETTLE", _without(claims.SETTLE, "version", "state"))
+    _put(claims, "SETTLE", _without(statements.SETTLE, "version", "state"))
 
 
 def _go_on_when_declared_dead() -> None:
@@ -161,7 +161,7 @@ def _go_on_when_declared_dead() -> None:
 
 
 def _claim_without_recheck() -> None:
-    _put(claims, "CLAIM", _without(claims.CLAIM, "version", "state"))
+    _put(claims, "CLAIM", _without(statements.CLAIM, "version", "state"))
     take_turn, choose = claims.take_turn, claims._choose
 
     def hasty_turn(
@@ -365,3 +365,12 @@ MUTANTS: Mapping[str, Mutant] = {
         faults=6,
     ),
 }
+
+
+def table() -> str:
+    """Return the mutants as the table of docs/reliability.md."""
+    lines = ["| mutant | the mistake | breaks |", "|---|---|---|"]
+    lines += [
+        f"| {name} | {mutant.mistake} | {mutant.breaks} |" for name, mutant in MUTANTS.items()
+    ]
+    return "\n".join(lines)

@@ -15,6 +15,7 @@ TREE_FROZEN = "supervisor and workers frozen"
 FAILPOINT = "failpoint"
 DISK_FULL = "disk full"
 SYNC_FAILED = "sync failed"
+REPLY_LOST = "commit's reply lost"
 STOPPED = "stopped"
 
 #: How often each kind comes up.
@@ -28,6 +29,7 @@ KINDS: Mapping[str, int] = {
     FAILPOINT: 38,
     DISK_FULL: 1,
     SYNC_FAILED: 1,
+    REPLY_LOST: 4,
     STOPPED: 2,
 }
 

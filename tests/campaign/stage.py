@@ -75,7 +75,8 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.location = locate_store(self.terms.store)
-        self.folder = self.location.path.with_name(self.location.path.name + ".campaign")
+        files = Path(self.terms.files) if self.terms.files else self.location.folder
+        self.folder = files / f"{self.location.path.name}.campaign"
         self.window = Window(self.location.path)
         self.random = plan.make_random(self.terms.seed ^ 0x5EED)
 
@@ -190,25 +191,19 @@ class Stage:
 
     # Clients
 
-    def enqueue(self, on_end: Callable[[Client, int], None] | None = None) -> Client:
-        """Start a client that enqueues some jobs in one call."""
+    def enqueue(self, *, largest: int | None = None) -> Client:
+        """Start a client that enqueues some jobs, ``largest`` at most, in one call."""
         name = f"c{self._started}"
-        count = 1 + int(self.random.random() ** 2 * self.terms.largest_batch)
+        count = 1 + int(self.random.random() ** 2 * (largest or self.terms.largest_batch))
         own = self.random.random() < 0.5
         jobs = [self._make_job(f"{name}.{i}" if own else None) for i in range(count)]
         (self.folder / f"{name}.in").write_text("".join(json.dumps(job) + "\n" for job in jobs))
         self.asked_jobs += count
-        return self._enqueue(name, tuple(job["id"] for job in jobs) if own else (), on_end)
+        return self._enqueue(name, tuple(job["id"] for job in jobs) if own else ())
 
-    def _enqueue(
-        self,
-        name: str,
-        own_ids: tuple[str, ...],
-        on_end: Callable[[Client, int], None] | None = None,
-    ) -> Client:
+    def _enqueue(self, name: str, own_ids: tuple[str, ...]) -> Client:
         pid = self.run(["enqueue", "--file", "-"], name=name, stdin=self.folder / f"{name}.in")
-        client = Client(name, pid, own_ids, on_end or self._note_batch)
-        self.clients[pid] = client
+        client = self.clients[pid] = Client(name, pid, own_ids, self._note_batch)
         return client
 
     def _make_job(self, job_id: str | None) -> dict[str, str]:

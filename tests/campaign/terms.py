@@ -17,6 +17,8 @@ class Terms:
     #: The store's path, or its URL.
     store: str
     jobs: int
+    #: The folder of the campaign's own files; None: beside the store.
+    files: str | None = None
     lease_seconds: float = 2.0
     faults_per_second: float = 3.0
     supervisors: int = 2

@@ -81,9 +81,9 @@ def test_a_sound_history_breaks_nothing_and_tells_its_recovery() -> None:
     verdict = judge(SOUND)
 
     assert verdict.broken == ()
-    assert [(r.kind, r.seconds, r.clear) for r in verdict.recoveries] == [
-        (plan.WORKER_KILLED, pytest.approx(0.7), True)
-    ]
+    [recovery] = verdict.recoveries
+    assert (recovery.kind, recovery.clear) == (plan.WORKER_KILLED, True)
+    assert recovery.seconds == pytest.approx(0.7)
     assert verdict.counts["runs that a job wrote down"] == 2
 
 
@@ -194,7 +194,7 @@ def test_a_line_that_is_not_whole_is_no_sign(line: str) -> None:
 def test_the_same_seed_makes_the_same_plan() -> None:
     def first(seed: int) -> list[plan.Fault]:
         made = plan.make_plan(seed, 3.0)
-        return [next(made) for _ in range(200)]
+        return [next(made) for _ in range(2000)]
 
     assert first(7) == first(7)
     assert first(7) != first(8)

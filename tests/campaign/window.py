@@ -14,20 +14,30 @@ from typing import Any
 from queuectl.db import sqlite
 from tests.campaign.facts import StoredAttempt, StoredJob
 
+#: How long a look waits: whoever is in its way may be one whom the campaign has to thaw.
+_PATIENCE_SECONDS = 1.0
 _UNSETTLED = ("pending", "scheduled", "failed", "processing")
 
 
+class Obscured(Exception):  # noqa: N818  # it says what happened, as the program's own do
+    """The store is locked against readers at this moment."""
+
+
 class Window:
-    """Reads one SQLite store."""
+    """Reads one SQLite store; every look raises Obscured while the store is locked."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         uri = f"{self._path.as_uri()}?mode=rw"
-        with closing(sqlite.LIBRARY.connect(uri, uri=True, timeout=30)) as connection:
-            rows: list[tuple[Any, ...]] = connection.execute(query, values).fetchall()
-            return rows
+        connect = sqlite.LIBRARY.connect
+        try:
+            with closing(connect(uri, uri=True, timeout=_PATIENCE_SECONDS)) as connection:
+                rows: list[tuple[Any, ...]] = connection.execute(query, values).fetchall()
+                return rows
+        except sqlite.LIBRARY.OperationalError as error:
+            raise Obscured(str(error)) from error
 
     def unsettled(self) -> dict[str, int]:
         """Return how many jobs are in each state that something still has to happen in."""

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, insert, select
 from queuectl.db.engine import Store, open_store
 from queuectl.db.models import JobRow, QueueRow
 from queuectl.db.wakeup import Doorbell
+from queuectl.errors import InvalidInput
 from queuectl.service import jobs
 from queuectl.settings import StoreLocation
 from tests.jobs import add
@@ -76,6 +77,13 @@ def test_a_change_of_another_connection_is_seen_by_the_data_version(store: Store
         add(other)
 
     assert store.data_version() != before
+
+
+def test_a_value_that_is_not_unicode_is_refused_by_name(store: Store) -> None:
+    with pytest.raises(InvalidInput, match=r"^'\\udcff' is not valid Unicode$"):
+        jobs.list_jobs(store, queue="\udcff")
+
+    assert add(store).state == "pending"
 
 
 def test_a_closed_store_opens_again_when_it_is_used(store: Store) -> None:

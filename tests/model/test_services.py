@@ -33,6 +33,8 @@ from tests.model import protocol
 from tests.model.explorer import broken_invariant
 from tests.model.protocol import World, steps
 
+pytestmark = pytest.mark.timeout(600)
+
 Result = TypeVar("Result")
 
 _ENDINGS = {
@@ -336,15 +338,13 @@ def _number(claim: Claim) -> int:
     return int(claim.id.removeprefix("job-"))
 
 
-@pytest.mark.timeout(600)
-class TestServices(Services.TestCase):
-    """Runs it; the same examples every time."""
-
-    settings = settings(
-        derandomize=True,
-        database=None,
-        deadline=None,
-        max_examples=40,
-        stateful_step_count=40,
-        suppress_health_check=list(HealthCheck),
-    )
+# The same examples every time.
+Services.TestCase.settings = settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=40,
+    stateful_step_count=40,
+    suppress_health_check=list(HealthCheck),
+)
+TestServices = Services.TestCase

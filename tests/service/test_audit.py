@@ -184,7 +184,7 @@ def test_a_damaged_index_is_told(lived: Store) -> None:
         " WHERE name = 'ix_jobs_pending'",
     )
 
-    assert list(broken(lived)) == ["integrity"]
+    assert "integrity" in broken(lived)
 
 
 def test_only_the_first_ids_are_named_and_all_are_counted(store: Store, hire: Hire) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 
 from queuectl.db.engine import Store
 from queuectl.db.models import WorkerRow
-from queuectl.service import config, workers
+from queuectl.service import config, headcount, workers
 from queuectl.service.workers import Worker
 from tests.actors import Hire
 from tests.jobs import add
@@ -57,7 +57,7 @@ def test_a_worker_whose_lock_is_free_is_listed_as_dead(store: Store, hire: Hire)
         "w1": "dead",
         "w2": "alive",
     }
-    assert workers.count_alive(store) == 1
+    assert headcount.count_alive(store) == 1
 
 
 def test_a_beat_renews_the_lease(store: Store, hire: Hire) -> None:

@@ -1,0 +1,1 @@
+"""Programs that drive other queues; they run in the peers' environment and print a JSON value."""

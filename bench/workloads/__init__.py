@@ -1,0 +1,1 @@
+"""The workloads; each module has ``run(stage)``, which returns a report."""

@@ -1,0 +1,149 @@
+"""W5: from the commit of an enqueue to the command's first instruction, with an idle worker."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psutil
+
+from bench.contest import Role, Row, describe, percentile, tell
+from bench.report import Bar, Report
+from bench.stage import Stage, running_workers
+from queuectl.db import sqlite
+from queuectl.db.engine import open_store
+from queuectl.domain.request import JobRequest
+from queuectl.service import jobs
+from queuectl.settings import StoreLocation
+
+
+def run(stage: Stage) -> Report:
+    """Time single jobs in milliseconds, and the processor's time of an idle worker."""
+    location = stage.new_store()
+    with running_workers(location) as supervisor:
+        delays = _delays(stage, location)
+        idle = _idle_share(supervisor.pid, stage.size(10, 1))
+    rows = [Row("queuectl, sh starts", Role.OURS, tuple(delays))]
+    missing = {}
+    if stage.peers.has("huey"):
+        try:
+            rows.append(Row("huey, a function starts", Role.PEER, tuple(_huey_delays(stage))))
+        except (OSError, TimeoutError, ValueError) as error:
+            missing["huey"] = describe(error)
+    return Report(
+        "W5",
+        "from the commit of an enqueue to the command's first instruction, idle worker",
+        "ms",
+        "lower",
+        rows,
+        [
+            Bar("median, ms", statistics.median(delays), "at most", 2),
+            Bar("99th percentile, ms", percentile(delays, 0.99), "at most", 6),
+            Bar("idle worker and supervisor, % of a core", idle * 100, "at most", 0.5),
+        ],
+        missing,
+        ["ours starts a shell each time, which takes 0.6 ms of it"],
+    )
+
+
+def _delays(stage: Stage, location: StoreLocation) -> list[float]:
+    found = []
+    with _fifo(stage.new_folder()) as (path, listener), _commits() as commits:
+        request = JobRequest(command=f"echo >'{path}'")
+        with closing(open_store(location)) as store:
+            for _ in range(stage.size(300, 3)):
+                # Jittered, so that the worker's own ticks are met as they come.
+                time.sleep(random.uniform(0.02, 0.04))  # noqa: S311  # no secret
+                jobs.enqueue(store, [request], cwd="/")
+                found.append((_hear(listener) - commits[-1]) / 1e6)
+    return found
+
+
+@contextmanager
+def _commits() -> Iterator[list[int]]:
+    """Collect the instants of commits: the bell is rung at once after each."""
+    instants: list[int] = []
+    ring = sqlite.ring
+
+    def noting(location: StoreLocation) -> None:
+        instants.append(time.monotonic_ns())
+        ring(location)
+
+    sqlite.ring = noting
+    try:
+        yield instants
+    finally:
+        sqlite.ring = ring
+
+
+@contextmanager
+def _fifo(folder: Path) -> Iterator[tuple[Path, int]]:
+    path = folder / "fifo"
+    os.mkfifo(path)
+    listener = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        yield path, listener
+    finally:
+        os.close(listener)
+
+
+def _hear(listener: int) -> int:
+    """Wait for a line in the FIFO; return the instant."""
+    if not select.select([listener], [], [], 10)[0]:
+        raise TimeoutError("nothing started within 10 s")
+    instant = time.monotonic_ns()
+    os.read(listener, 64)
+    return instant
+
+
+def _idle_share(supervisor: int, seconds: float) -> float:
+    """Return the processor time of a supervisor and its idle workers, as a share of a core."""
+    time.sleep(1)
+    tell("idle")
+    before, began = _busy_ns(supervisor), time.monotonic_ns()
+    time.sleep(seconds)
+    return (_busy_ns(supervisor) - before) / (time.monotonic_ns() - began)
+
+
+def _busy_ns(supervisor: int) -> int:
+    pids = [supervisor, *(child.pid for child in psutil.Process(supervisor).children())]
+    return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in pids)
+
+
+def _huey_delays(stage: Stage) -> list[float]:
+    folder = stage.new_folder()
+    database = folder / "huey.db"
+    found = []
+    consumer = stage.peers.start("huey_app", "serve", database, "thread", 1)
+    submitter = stage.peers.start("huey_app", "submit_note", database, folder / "fifo")
+    try:
+        with _fifo(folder) as (_, listener):
+            _line(consumer)
+            for _ in range(stage.size(60, 2)):
+                time.sleep(random.uniform(0.1, 0.2))  # noqa: S311  # no secret
+                found.append(_ask(submitter, listener))
+    finally:
+        for process in (consumer, submitter):
+            process.kill()
+            process.communicate()
+    return found
+
+
+def _ask(submitter: subprocess.Popen[bytes], listener: int) -> float:
+    assert submitter.stdin is not None
+    submitter.stdin.write(b"\n")
+    submitter.stdin.flush()
+    stored = int(_line(submitter))
+    return (_hear(listener) - stored) / 1e6
+
+
+def _line(process: subprocess.Popen[bytes]) -> bytes:
+    assert process.stdout is not None
+    return process.stdout.readline()

@@ -1,0 +1,101 @@
+"""Wall clocks that jump, odd time zones, and nights on which an hour is missing or comes twice."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from queuectl.db import sqlite
+from queuectl.db.engine import Store, open_store
+from queuectl.service import jobs
+from tests.actors import Hire
+from tests.cli.conftest import Program
+from tests.faults.clocks import JumpingClock, clock_at
+from tests.jobs import add, state_of
+from tests.supervision import Supervisors
+from tests.waiting import wait_until
+
+TWO_HOURS = 7200
+
+
+@pytest.mark.parametrize("whose", ["its own", "another's"])
+def test_a_clock_that_jumps_ahead_rescues_no_live_job(
+    store: Store, supervisors: Supervisors, hire: Hire, tmp_path: Path, whose: str
+) -> None:
+    """T2: two hours ahead every lease is over; the locks say who lives."""
+    clock = JumpingClock(tmp_path)
+    go = tmp_path / "go"
+    add(store, f"while [ ! -e {go} ]; do sleep 0.05; done", id="live", queue="a")
+    holder = supervisors.start(
+        queues=["a"], environment=clock.environment if whose == "its own" else None
+    )
+    holder.wait_for("job-started")
+    other = supervisors.start(queues=["b"], environment=clock.environment)
+
+    clock.jump(TWO_HOURS)
+    add(store, id="orphan", queue="b")
+    add(store, id="later", queue="c")
+    dead = hire("dead", queues=["c"])
+    dead.claim_one()
+    dead.die()
+    wait_until(lambda: state_of(store, "orphan") == "completed")
+    # Somebody has looked for dead workers since, and found the one that there is.
+    wait_until(lambda: state_of(store, "later") == "pending")
+
+    assert jobs.find(store, "orphan").updated_at > datetime.now(UTC) + timedelta(hours=1)
+    assert state_of(store, "live") == "processing"
+    go.touch()
+    wait_until(lambda: state_of(store, "live") == "completed")
+    [attempt] = jobs.history(store, "live").attempts
+    assert (attempt.outcome, jobs.find(store, "live").crashes) == ("completed", 0)
+    assert attempt.finished_at - attempt.started_at < timedelta(hours=1)
+    assert other.events("worker-silent") == holder.events("worker-silent") == []
+
+
+@pytest.mark.parametrize(
+    ("zone", "change"),
+    [
+        ("America/New_York", datetime(2027, 3, 14, 7, tzinfo=UTC)),  # an hour is missing
+        ("America/New_York", datetime(2026, 11, 1, 6, tzinfo=UTC)),  # an hour comes twice
+        ("Asia/Kathmandu", datetime(2026, 12, 31, 18, 15, tzinfo=UTC)),  # a new year, at +05:45
+        ("Pacific/Apia", datetime(2026, 12, 1, 10, tzinfo=UTC)),  # +13:00, another day
+    ],
+)
+def test_instants_are_utc_and_backoffs_as_long_as_ever(
+    queuectl: Program, zone: str, change: datetime
+) -> None:
+    """T3: a job fails half an hour before the change and is due again half an hour after it."""
+    begin = change - timedelta(minutes=30)
+    hour = 3600
+
+    def at(seconds: int) -> dict[str, str]:
+        return clock_at(begin + timedelta(seconds=seconds), zone)
+
+    job = f'{{"id": "a", "command": "false", "max_retries": 1, "backoff_base": {hour}}}'
+    queuectl("enqueue", job, variables=at(0))
+    queuectl("worker", "start", "--drain", variables=at(0))
+    with closing(open_store(queuectl.location)) as store:
+        failed = jobs.find(store, "a")
+
+        assert failed.state == "failed"
+        assert begin <= failed.created_at < begin + timedelta(minutes=10)
+        assert failed.run_at - failed.updated_at == timedelta(seconds=hour)
+        assert _stored_created_at(queuectl) == failed.created_at.strftime("%Y-%m-%d %H:%M:%S.%f")
+        queuectl("worker", "start", "--drain", variables=at(hour - 300))
+        assert state_of(store, "a") == "failed"
+        queuectl("worker", "start", "--drain", variables=at(hour + 600))
+        assert state_of(store, "a") == "dead"
+        shown = queuectl("show", "a", "--json", variables={"TZ": zone}).json
+    assert shown["created_at"].startswith(failed.created_at.strftime("%Y-%m-%dT%H:%M:%S"))
+    assert shown["created_at"].endswith("Z")
+    queuectl("audit")
+
+
+def _stored_created_at(queuectl: Program) -> str:
+    """Return what a plain ``sqlite3`` shell would show."""
+    with closing(sqlite.LIBRARY.connect(queuectl.location.path)) as connection:
+        [value] = connection.execute("SELECT created_at FROM jobs").fetchone()
+    return str(value)
