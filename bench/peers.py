@@ -46,7 +46,7 @@ class Peers:
                 self._install_tool(tool, package)
 
     def _install_package(self, requirement: str) -> None:
-        command = [self.python, "-m", "pip", "install", "--quiet", requirement]
+        command = [str(self.python), "-m", "pip", "install", "--quiet", requirement]
         try:
             subprocess.run(command, check=True, capture_output=True)
         except subprocess.CalledProcessError as error:

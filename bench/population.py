@@ -37,8 +37,8 @@ def populate(
 ) -> None:
     """Add as many jobs of each kind; scheduled ones are due tomorrow and of higher priority."""
     fill(location, 1, "true")  # its queue's row comes with it
-    store = Store(location)
-    with closing(store.read(lambda c: sqlite.driver_connection(c))) as connection:
+    with closing(Store(location)) as store:
+        connection = store.read(sqlite.driver_connection)
         connection.execute("PRAGMA synchronous=OFF")
         connection.execute("PRAGMA cache_size=-400000")
         connection.execute("BEGIN IMMEDIATE")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -15,6 +16,12 @@ PATH_VARIABLE = "QUEUECTL_DB_PATH"
 DEFAULT_PATH = "~/.queuectl/queue.db"
 
 
+@lru_cache(maxsize=256)  # asked for at every turn and every output file; a lookup takes 40 us
+def _sibling(path: Path, suffix: str) -> Path:
+    real = Path(os.path.realpath(path))
+    return real.with_name(real.name + suffix)
+
+
 @dataclass(frozen=True, slots=True)
 class StoreLocation:
     """An SQLite file and its siblings, which bear its name: two stores may share a folder."""
@@ -23,8 +30,13 @@ class StoreLocation:
     #: Who named it: ``--db``, a variable's name, or ``default``.
     source: str
 
+    @property
+    def real_path(self) -> Path:
+        """The file itself: whoever comes through a link must find the same locks beside it."""
+        return Path(os.path.realpath(self.path))
+
     def _sibling(self, suffix: str) -> Path:
-        return self.path.with_name(self.path.name + suffix)
+        return _sibling(self.path, suffix)
 
     @property
     def folder(self) -> Path:
@@ -100,5 +112,12 @@ def _from_path(text: str, source: str) -> StoreLocation:
             f"{source}: no home folder is known for {text!r}",
             hint="set HOME, or name the store with --db PATH",
         ) from error
-    # abspath, not resolve: a symbolic link that the user put there stays the store's name.
-    return StoreLocation(Path(os.path.abspath(expanded)), source)  # noqa: PTH100  # see above
+    try:
+        # abspath, not resolve: a symbolic link that the user put there stays the store's name.
+        absolute = os.path.abspath(expanded)  # noqa: PTH100  # see above
+    except OSError as error:
+        raise InvalidInput(
+            f"{source} is a relative path, and the current folder is gone: {text!r}",
+            hint="go to one that exists, or give the whole path",
+        ) from error
+    return StoreLocation(Path(absolute), source)

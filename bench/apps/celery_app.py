@@ -36,9 +36,10 @@ run = app.task(name="run")(_run)
 
 
 def _worker(pool, workers):
+    options = [f"--pool={pool}", f"--concurrency={workers}", "--loglevel=ERROR"]
+    options += ["--without-mingle", "--without-gossip"]
     return subprocess.Popen(
-        [sys.executable, "-m", "celery", "-A", "celery_app", "worker", "--loglevel=ERROR"]
-        + [f"--pool={pool}", f"--concurrency={workers}", "--without-mingle", "--without-gossip"],
+        [sys.executable, "-m", "celery", "-A", "celery_app", "worker", *options],
         cwd=Path(__file__).parent,
         env={**os.environ, "CELERY_APP_FOLDER": str(FOLDER), "C_FORCE_ROOT": "1"},
         stdout=subprocess.DEVNULL,
@@ -51,7 +52,7 @@ def drain(jobs, command, kind, keep):
     results = [run.delay(command, keep == "keep") for _ in range(int(jobs))]
     worker = _worker(kind, 2)
     limit = time.monotonic() + 60
-    while len(os.listdir(FOLDER / "results")) < len(results) and time.monotonic() < limit:
+    while len(list((FOLDER / "results").iterdir())) < len(results) and time.monotonic() < limit:
         time.sleep(0.02)
     worker.send_signal(signal.SIGTERM)
     worker.wait()

@@ -126,15 +126,15 @@ def _peers(stage: Stage, command: str) -> list[Contender]:
                 peers.run("spoolctl_app", "drain", stage.new_folder() / "s.db", slow, command)
             ),
         )
-    found += _tools(stage, command, jobs, slow)
+    found += _tools(stage, command, slow)
     return found
 
 
-def _tools(stage: Stage, command: str, jobs: int, slow: int) -> list[Contender]:
+def _tools(stage: Stage, command: str, slow: int) -> list[Contender]:
     peers, found = stage.peers, []
     if peers.has("tsp"):
         found.append(
-            Contender("task-spooler, 2 slots", Role.PEER, lambda: _tsp(stage, jobs, command))
+            Contender("task-spooler, 2 slots", Role.PEER, lambda: _tsp(stage, 2 * slow, command))
         )
     if peers.has("parallel"):
         found.append(

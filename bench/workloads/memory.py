@@ -16,7 +16,7 @@ from bench.stage import Stage, running_workers
 _FOUR = "queuectl, supervisor and 4 workers"
 _ONE = "queuectl, supervisor and 1 worker of 4 slots"
 #: Until a start has settled, in seconds.
-_SETTLING_SECONDS = 2.0
+_SETTLING_SECONDS = 1.0
 
 
 def run(stage: Stage) -> Report:
@@ -93,6 +93,7 @@ def _starter_mib(app: str, pid: int) -> float:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     children = psutil.Process(process.pid).children(recursive=True)
-    for child in [*children, process]:
+    for child in children:
         child.kill()
+    process.kill()
     process.communicate()

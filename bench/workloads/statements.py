@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -151,12 +152,13 @@ class hired:  # noqa: N801  # used as a function is: with hired(...) as ...
 
     def __init__(self, location: StoreLocation) -> None:
         self._location = location
+        self._id = secrets.token_hex(8)
 
     def __enter__(self) -> tuple[Store, Claimant]:
-        self._lock = presence.take(self._location, "bench", create=True)
+        self._lock = presence.take(self._location, self._id, create=True)
         self._store = open_store(self._location)
-        workers.register(self._store, workers.Registration("bench", "s", "h", "b", 1, 1, None))
-        return self._store, Claimant("bench", "h", 1, None)
+        workers.register(self._store, workers.Registration(self._id, "s", "h", "b", 1, 1, None))
+        return self._store, Claimant(self._id, "h", 1, None)
 
     def __exit__(self, *exception: object) -> None:
         self._store.close()

@@ -18,11 +18,14 @@ def db() -> None:
 
 
 @app.command("upgrade")
-def upgrade(ctx: typer.Context) -> None:
+def upgrade(ctx: typer.Context, json: options.Json = False) -> None:
     """Create the store, or bring its tables to what this program needs."""
     at = location(ctx)
     changed = schema.upgrade(at)
     revision = schema.stored_revision(at)
+    if json:
+        render.json_value({"path": str(at), "changed": changed, "schema": revision})
+        return
     render.out(f"{at}: {'upgraded to' if changed else 'already at'} schema {revision}")
 
 

@@ -39,7 +39,7 @@ def list_(
     ctx: typer.Context,
     queue: options.Queue = None,
     limit: Annotated[
-        int, typer.Option("--limit", metavar="N", min=0, help="At most so many; 0: all.")
+        int, typer.Option("--limit", metavar="N", min=0, max=10**9, help="At most so many; 0: all.")
     ] = 0,
     quiet: options.Quiet = False,
     json: options.Json = False,
@@ -147,11 +147,13 @@ def purge(
     """Delete dead jobs, with their history and output, for good."""
     chosen = _choose(ids, queue, all=all)
     store = open_store(ctx)
-    touched = _find(store, chosen, queue)
-    if not dry_run and touched:
+    found = _find(store, chosen, queue)
+    touched = found
+    if not dry_run and found:
         if not yes:
-            _confirm(len(touched))
-        touched = _delete(store, chosen, queue)
+            _confirm(len(found))
+        # Those that were counted, and none that died since.
+        touched = _delete(store, [job.id for job in found])
     _tell(touched, "would be deleted" if dry_run else "deleted", as_json=json)
 
 
@@ -171,11 +173,8 @@ def _find(store: engine.Store, ids: list[str] | None, queue: str | None) -> list
     return dead_letters.purge(store, ids, dry_run=True)
 
 
-def _delete(store: engine.Store, ids: list[str] | None, queue: str | None) -> list[domain.Job]:
-    if ids is None:
-        gone = dead_letters.purge_all(store, queue=queue)
-    else:
-        gone = dead_letters.purge(store, ids)
+def _delete(store: engine.Store, ids: list[str]) -> list[domain.Job]:
+    gone = dead_letters.purge(store, ids)
     for job in gone:
         logs.remove(store.location, job.seq, job.runs)
     return gone

@@ -132,11 +132,31 @@ def _request(ctx: typer.Context, words: list[str], fields: dict[str, Any]) -> re
         raise InvalidInput(
             "there is no command to enqueue", hint="write: queuectl enqueue -- COMMAND ARGUMENT..."
         )
-    if len(words) == 1 and words[0].lstrip().startswith("{"):
+    if words[0].startswith("{"):
+        if len(words) > 1:
+            raise InvalidInput(
+                f"a job in JSON stands alone, and {words[1][:40]!r} came behind it",
+                hint="options stand before the job; a shell group begins with a space",
+            )
         _refuse_options(ctx, fields)
         return request.decode_request(words[0])
+    if len(words) == 1 and _is_json_array(words[0]):
+        raise InvalidInput(
+            "a list of jobs is not a command",
+            hint="hand it over as a file: queuectl enqueue --file - (or --file jobs.json)",
+        )
     command = words[0] if len(words) == 1 else shlex.join(words)
     return _plain_request(command, fields)
+
+
+def _is_json_array(text: str) -> bool:
+    """Whether this is JSON: ``[ -f x ] && y`` begins with a bracket too, and is a command."""
+    if not text.lstrip().startswith("["):
+        return False
+    try:
+        return isinstance(request.decode_json(text), list)
+    except InvalidJob:
+        return False
 
 
 def _refuse_options(ctx: typer.Context, fields: dict[str, Any]) -> None:
@@ -204,13 +224,19 @@ def _enqueue_file(ctx: typer.Context, name: str, *, as_json: bool) -> None:
 @contextmanager
 def _opened(name: str) -> Iterator[BinaryIO]:
     if name == "-":
+        if sys.stdin is None:
+            raise InvalidInput("stdin is closed", hint="hand the jobs over through a pipe")
         yield sys.stdin.buffer
         return
+    if not name:
+        raise InvalidInput("--file names no file", hint="write --file jobs.jsonl, or --file -")
     try:
         file = Path(name).open("rb")  # noqa: SIM115  # closed below
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InvalidInput(f"{name} cannot be read: {reason}") from error
+        raise InvalidInput(
+            f"{name} cannot be read: {reason}", hint="check the name and its permissions"
+        ) from error
     with file:
         yield file
 

@@ -42,7 +42,7 @@ def list_(
     ] = None,
     queue: options.Queue = None,
     limit: Annotated[
-        int, typer.Option("--limit", metavar="N", min=0, help="At most so many; 0: all.")
+        int, typer.Option("--limit", metavar="N", min=0, max=10**9, help="At most so many; 0: all.")
     ] = 20,
     order: Annotated[
         Order, typer.Option("--order", help="next: those that wait, in the order they will run.")

@@ -35,14 +35,17 @@ def print_logs(
     id: options.JobId,
     attempt: Annotated[
         int | None,
-        typer.Option("--attempt", metavar="N", min=1, help="Of this attempt, not the last one."),
+        typer.Option(
+            "--attempt", metavar="N", min=1, max=10**9, help="Of this attempt, not the last one."
+        ),
     ] = None,
     follow: Annotated[
         bool,
         typer.Option("--follow", "-f", help="Go on, over all attempts, until the job has ended."),
     ] = False,
     lines: Annotated[
-        int | None, typer.Option("--lines", "-n", metavar="N", min=0, help="Only the last N lines.")
+        int | None,
+        typer.Option("--lines", "-n", metavar="N", min=0, max=10**9, help="Only the last N lines."),
     ] = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="The bytes as they are; control sequences act.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from typing import Annotated, Any
 
@@ -12,10 +13,12 @@ from typer.main import get_command
 from queuectl import __version__
 from queuectl.cli import completion, render
 from queuectl.cli.lazy import LazyGroup, put_off_imports, skip_plugins
-from queuectl.errors import QueuectlError
+from queuectl.errors import InvalidInput, QueuectlError
 
 INTERRUPTED = 130
 UNEXPECTED = 1
+_LONGEST_VALUE = 60
+_USAGE_HINT = "nothing was changed; correct it and try again (--help tells what is accepted)"
 
 app = typer.Typer(
     name="queuectl",
@@ -112,7 +115,8 @@ class _Call:
 def _report(error: Exception) -> int:
     """Say what went wrong and what to do about it; return the exit code."""
     if isinstance(error, QueuectlError):
-        render.error(error.message, error.hint)
+        wrong_usage = error.exit_code == InvalidInput.exit_code
+        render.error(error.message, error.hint or (_USAGE_HINT if wrong_usage else None))
         return error.exit_code
     if isinstance(error, typer.TyperException):
         message, hint = _describe_usage(error)
@@ -133,6 +137,7 @@ def _describe_usage(error: typer.TyperException) -> tuple[str, str | None]:
     message = _lower_first(message.strip().rstrip("."))
     ctx = getattr(error, "ctx", None)
     param = getattr(error, "param", None)
+    message = _name_value(message, param)
     if ctx is not None and param is not None and param.envvar:
         source = ctx.get_parameter_source(param.name)
         if source is not None and source.name == "ENVIRONMENT":
@@ -140,6 +145,37 @@ def _describe_usage(error: typer.TyperException) -> tuple[str, str | None]:
     if suggestion:
         return message, f"did you mean {suggestion}"
     return message, None if ctx is None else f"see: {ctx.command_path} --help"
+
+
+def _name_value(message: str, param: Any) -> str:
+    """Put the value that was typed into Typer's message about it, which speaks of "input"."""
+    prefix, separator, reason = message.partition(": ")
+    value = _typed_value(param)
+    if not separator or value is None or not message.startswith("invalid value for"):
+        return message
+    reason = reason.removeprefix("Value error, ").removeprefix("Input should be ")
+    reason = reason.split(", unable to parse")[0]
+    shown = value if len(value) <= _LONGEST_VALUE else value[:_LONGEST_VALUE] + "..."
+    flag = max(getattr(param, "opts", None) or [prefix], key=len)
+    if shown in reason:
+        return f"{flag}: {reason}"
+    return (
+        f"{flag}: {shown!r} is not {reason}"
+        if reason.startswith("a ")
+        else (f"{flag}: {shown!r} must be {reason}")
+    )
+
+
+def _typed_value(param: Any) -> str | None:
+    """Return what stands behind an option on the command line, or in its variable."""
+    arguments = sys.argv[1:]
+    for flag in getattr(param, "opts", ()):
+        for position, argument in enumerate(arguments):
+            if argument == flag and position + 1 < len(arguments):
+                return arguments[position + 1]
+            if argument.startswith(f"{flag}="):
+                return argument.removeprefix(f"{flag}=")
+    return os.environ.get(getattr(param, "envvar", None) or "")
 
 
 def _lower_first(text: str) -> str:

@@ -119,6 +119,8 @@ def error(message: str, advice: str | None) -> None:
 
 
 def _tell(kind: str, colour: str, text: str) -> None:
+    if sys.stderr is None:  # closed: print would take stdout for it
+        return
     if sys.stdout is not None and not sys.stdout.closed:
         with suppress(OSError):
             sys.stdout.flush()  # so that both come in order on a terminal

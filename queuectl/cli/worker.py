@@ -11,7 +11,7 @@ import typer
 from queuectl.cli import completion, lazy, options, render
 from queuectl.cli.store import location, open_store
 from queuectl.db import engine, wakeup
-from queuectl.domain import durations
+from queuectl.domain import durations, request
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.service import workers
 from queuectl.worker import rescue, supervisor
@@ -70,6 +70,8 @@ def start(
     ] = LogFormat.text,
 ) -> None:
     """Run jobs until stopped: by Ctrl-C (twice: at once) or by queuectl worker stop."""
+    for name in queue or ():
+        _check_queue(name)
     lazy.finish_start()  # before the fork, so that all workers share what was imported
     at = location(ctx)
     plan = supervisor.WorkerPlan(
@@ -85,6 +87,13 @@ def start(
         render.note(f"{_count(count)} started; the log is {at.worker_log}")
         return
     raise typer.Exit(supervisor.run_supervisor(at, plan))
+
+
+def _check_queue(name: str) -> None:
+    try:
+        request.check_name(name)
+    except ValueError as error:
+        raise InvalidInput(f"--queue: {name[:60]!r} {error}") from error
 
 
 @app.command("stop")

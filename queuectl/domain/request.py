@@ -59,6 +59,13 @@ def check_command(text: str) -> str:
     return text
 
 
+def check_name(text: str) -> str:
+    """Return a name of a queue as it is; raises ValueError for one that no job can have."""
+    if not re.match(NAME_PATTERN.removesuffix("$") + r"\Z", text):
+        raise ValueError(NAME_RULE)
+    return text
+
+
 def _check_id(text: str) -> str:
     if text in RESERVED_IDS:
         raise ValueError("is taken: commands read it as the newest job")

@@ -170,6 +170,9 @@ class Supervisor:
 
     def _bury(self, now: float) -> None:
         """Reap workers that ended; kill what the dead ones left, and arrange for others."""
+        # Looked at before the workers are: what a worker leaves that dies just now must not be
+        # taken for a stranger's.
+        present = set(processes.children())
         dead = []
         for child in list(self._children.values()):
             pid, status = os.waitpid(child.pid, os.WNOHANG)
@@ -185,7 +188,7 @@ class Supervisor:
         elif not self._vacancies:
             # What became a child while no worker was dead is none of theirs: as process 1 of a
             # container a supervisor adopts strangers.
-            self._foreign = set(processes.children()).difference(self._children)
+            self._foreign = present.difference(self._children)
             processes.reap_zombies(lambda pid: pid in self._children)
 
     def _is_spared(self, pid: int) -> bool:

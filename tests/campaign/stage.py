@@ -33,6 +33,8 @@ _PR_SET_PDEATHSIG = 1
 #: Every so many calls is a program of its own.
 _ANEW = 25
 _FRESH = "import sys; from queuectl.cli import main; sys.argv[0] = 'queuectl'; main()"
+#: How a supervisor may end: stopped, killed, without a store, or by a TERM before it had workers.
+_LEFT = (0, -signal.SIGKILL, 5, -signal.SIGTERM)
 #: Clients that enqueue at the same time.
 CLIENTS = 3
 
@@ -271,7 +273,7 @@ class Stage:
         for pid, code in strays.reap():
             if client := self.clients.pop(pid, None):
                 client.on_end(client, code)
-            elif (crew := self.crews.pop(pid, None)) and code not in (0, -signal.SIGKILL, 5):
+            elif (crew := self.crews.pop(pid, None)) and code not in _LEFT:
                 self.complaints.append(f"supervisor {crew.name} ended with {code}")
 
 

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
 from tests.campaign import plan
-from tests.campaign.checker import INVARIANTS, Breach, Moment, Recovery, Verdict, shortest
+from tests.campaign.checker import INVARIANTS, Breach, Verdict, shortest
+from tests.campaign.history import Moment
+from tests.campaign.recovery import Recovery
 
 
 def render(verdicts: Sequence[Verdict], command: str, seconds: float) -> str:

@@ -146,3 +146,19 @@ def test_of_a_worker_without_its_file_nothing_is_known(location: StoreLocation) 
     assert lock is not None
     assert lock.noted() is None
     lock.release(remove=True)
+
+
+def test_a_worker_is_known_to_whoever_comes_through_a_link(location: StoreLocation) -> None:
+    link = location.folder.parent / "link.db"
+    link.symlink_to(location.path)
+    by_link = StoreLocation(link, "test")
+    lock = presence.take(location, "w1", create=True)
+
+    assert lock is not None
+    assert presence.is_held(by_link, "w1")
+    assert (by_link.lock, by_link.bell, by_link.logs) == (
+        location.lock,
+        location.bell,
+        location.logs,
+    )
+    lock.release(remove=True)

@@ -47,3 +47,13 @@ class JumpingClock:
         new = self._file.with_suffix(".new")
         new.write_text(f"{seconds:+d}\n")
         new.replace(self._file)
+
+
+def tidy() -> None:
+    """Remove what libfaketime leaves in shared memory for each process that did not exit by itself.
+
+    Only of processes that are gone: another test's may still run.
+    """
+    for path in Path("/dev/shm").glob("*faketime_s*_*"):  # noqa: S108  # its place, not ours
+        if not Path(f"/proc/{path.name.rpartition('_')[2]}").exists():
+            path.unlink(missing_ok=True)

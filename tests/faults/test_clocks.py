@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,12 +14,20 @@ from queuectl.db.engine import Store, open_store
 from queuectl.service import jobs
 from tests.actors import Hire
 from tests.cli.conftest import Program
+from tests.faults import clocks
 from tests.faults.clocks import JumpingClock, clock_at
 from tests.jobs import add, state_of
 from tests.supervision import Supervisors
 from tests.waiting import wait_until
 
 TWO_HOURS = 7200
+
+
+@pytest.fixture(autouse=True)
+def tidy_clocks() -> Iterator[None]:
+    """Leave nothing of the clocks behind."""
+    yield
+    clocks.tidy()
 
 
 @pytest.mark.parametrize("whose", ["its own", "another's"])
