@@ -134,7 +134,7 @@ def _tools(stage: Stage, command: str, slow: int) -> list[Contender]:
     peers, found = stage.peers, []
     if peers.has("tsp"):
         found.append(
-            Contender("task-spooler, 2 slots", Role.PEER, lambda: _tsp(stage, 2 * slow, command))
+            Contender("task-spooler, 2 slots", Role.PEER, lambda: _tsp(stage, slow, command))
         )
     if peers.has("parallel"):
         found.append(

@@ -17,6 +17,8 @@ _FOUR = "queuectl, supervisor and 4 workers"
 _ONE = "queuectl, supervisor and 1 worker of 4 slots"
 #: Until a start has settled, in seconds.
 _SETTLING_SECONDS = 1.0
+#: Until Celery has forked its processes, of which it says nothing.
+_CELERY_SECONDS = 4.0
 
 
 def run(stage: Stage) -> Report:
@@ -70,7 +72,7 @@ def _peers(stage: Stage) -> list[Contender]:
             try:
                 assert process.stdout is not None
                 process.stdout.readline()
-                time.sleep(_SETTLING_SECONDS if app == "celery_app" else 0)
+                time.sleep(_CELERY_SECONDS if app == "celery_app" else 0)
                 return _settled_mib(process.pid) - _starter_mib(app, process.pid)
             finally:
                 _end(process)

@@ -180,10 +180,12 @@ class Driver:
     def _leave(self) -> None:
         """Stop the workers as a user would, and see all processes end by themselves."""
         patience = f"{self.terms.leaving_seconds / 2}s"
-        self.stage.call(["worker", "stop", "--timeout", patience], "stop", (0,))
         deadline = time.monotonic() + self.terms.leaving_seconds
         while self.stage.clients or self.stage.crews:
             self.stage.reap()
+            if self.stage.crews and not self.stage.clients:
+                # Again, if need be: a supervisor that was still starting was not asked.
+                self.stage.call(["worker", "stop", "--timeout", patience], "stop", (0,))
             if time.monotonic() > deadline:
                 names = [crew.name for crew in self.stage.crews.values()]
                 self.stage.complaints.append(f"did not leave when stopped: {names}")

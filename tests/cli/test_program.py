@@ -26,7 +26,11 @@ def test_version(queuectl: Program) -> None:
         (["list", "--foo"], "no such option: --foo", "see: queuectl list --help"),
         (["list", "x"], "got unexpected extra argument(s) (x)", "see: queuectl list --help"),
         (["show"], "missing argument 'ID'", "see: queuectl show"),
-        (["list", "--limit", "x"], "invalid value for '--limit'", "see: queuectl list --help"),
+        (
+            ["list", "--limit", "x"],
+            "--limit: 'x' is not a valid integer",
+            "see: queuectl list --help",
+        ),
         (["list", "--state", "done"], "there is no state 'done'", "states: "),
         (["--db", "mysql://h/d", "list"], "--db names a 'mysql' database", "give the path"),
     ],
