@@ -80,13 +80,15 @@ CLAIM = Prepared(
         updated_at=bindparam("now"),
     )
 )
+#: The claim still stands.
+_HELD = (
+    JobRow.seq == bindparam("settled_seq"),
+    JobRow.version == bindparam("claimed_version"),
+    JobRow.state == _literal(State.PROCESSING),
+)
 SETTLE = Prepared(
     update(JobRow)
-    .where(
-        JobRow.seq == bindparam("settled_seq"),
-        JobRow.version == bindparam("claimed_version"),
-        JobRow.state == _literal(State.PROCESSING),
-    )
+    .where(*_HELD)
     .values(
         state=bindparam("next_state"),
         version=JobRow.version + 1,
@@ -102,11 +104,7 @@ SETTLE = Prepared(
 )
 GIVE_BACK = Prepared(
     update(JobRow)
-    .where(
-        JobRow.seq == bindparam("settled_seq"),
-        JobRow.version == bindparam("claimed_version"),
-        JobRow.state == _literal(State.PROCESSING),
-    )
+    .where(*_HELD)
     .values(
         state=State.PENDING,
         version=JobRow.version + 1,
