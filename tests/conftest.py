@@ -6,6 +6,7 @@ A test that starts processes by itself gives them ``marked_environment``, so tha
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -17,6 +18,10 @@ from queuectl.db.engine import Store, open_store
 from queuectl.settings import StoreLocation
 from tests.actors import Actor, Hire
 from tests.supervision import Supervisors
+
+# Whoever runs the tests in the background of a script ignores Ctrl-C, and what they start would
+# inherit that. A handler is not inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No example is worth a failure because the machine was busy.
 settings.register_profile("queuectl", deadline=None, max_examples=100)
