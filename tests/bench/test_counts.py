@@ -143,14 +143,14 @@ def test_system_calls_a_silent_job(tmp_path: Path) -> None:
 
     assert added["vfork"] + added["clone"] + added["clone3"] + added["fork"] == 256
     # One commit of 64 jobs is one sync of the log; a checkpoint now and then adds two.
-    assert added["fsync"] + added["fdatasync"] <= 256 / 64 + 6
-    assert added["openat"] <= 256 * 1.4  # to see who is left, and each second
-    assert a_job <= 44, added  # 40.0 when this was written
+    assert added["fsync"] + added["fdatasync"] <= 256 / 64 + 12
+    assert added["openat"] <= 256 * 2  # to see who is left, and each second
+    assert a_job <= 58, added  # 40.0 when this was written; what each second costs comes on top
 
 
 def test_a_job_that_prints_costs_one_file_more(tmp_path: Path) -> None:
     added, a_job = calls_a_job(tmp_path, "echo a line")
 
-    assert added["fsync"] + added["fdatasync"] <= 256 / 64 + 6
-    assert added["openat"] <= 256 * 2.4
-    assert a_job <= 48, added  # 43.5 when this was written
+    assert added["fsync"] + added["fdatasync"] <= 256 / 64 + 12
+    assert added["openat"] <= 256 * 3
+    assert a_job <= 62, added  # 43.5 when this was written; as above
