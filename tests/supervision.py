@@ -61,7 +61,11 @@ class Supervisor:
 
     def wait_for(self, event: str, count: int = 1) -> list[dict[str, Any]]:
         """Wait until an event was told that often; return those events."""
-        return wait_until(lambda: (found := self.events(event))[count - 1 :] and found)
+        try:
+            return wait_until(lambda: (found := self.events(event))[count - 1 :] and found)
+        except AssertionError as error:
+            error.add_note(f"told so far:\n{self.out.read_text()}")
+            raise
 
     def worker_pids(self) -> list[int]:
         """Return its workers that live."""
