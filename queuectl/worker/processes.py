@@ -83,6 +83,18 @@ def read_mark(pid: int) -> tuple[str, str] | None:
     return None if worker is None or claim is None else (worker.decode(), claim.decode())
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process's main thread lives.
+
+    One that was killed may not be waited for while another of its threads is still ending, but what
+    it left has been handed on by then.
+    """
+    try:
+        return bool(psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD))
+    except psutil.NoSuchProcess:
+        return False
+
+
 def is_running(pid: int) -> bool:
     """Whether a child runs; a zombie does not, and can be reaped."""
     result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)

@@ -44,6 +44,8 @@ from queuectl.worker.worker import EXIT_LEFT, Worker, WorkerPlan, _drain
 
 __all__ = ["WorkerPlan", "detach", "run_supervisor"]
 
+#: The one process that adopts orphans which are not its own descendants.
+_FIRST_PROCESS = 1
 #: A loop that took longer than this was suspended: nobody's silence can be judged by it.
 _SUSPENDED_SECONDS = 3.0
 _TICK_SECONDS = 1.0
@@ -170,26 +172,31 @@ class Supervisor:
 
     def _bury(self, now: float) -> None:
         """Reap workers that ended; kill what the dead ones left, and arrange for others."""
-        # Looked at before the workers are: what a worker leaves that dies just now must not be
-        # taken for a stranger's.
         present = set(processes.children())
+        dead = self._reap()
+        if dead or os.getpid() != _FIRST_PROCESS:
+            # A supervisor's children are its workers. Whatever else turns up was left by a dead
+            # one, even if that is not reaped yet: a worker of two threads hands its orphans on
+            # before it can be waited for.
+            if not processes.end_children(self._is_spared):
+                self._log.emit("stray", "a dead worker left a process that cannot be ended")
+        elif not self._vacancies and all(map(processes.is_alive, self._children)):
+            # Process 1 of a container adopts strangers: what was there while every worker lived.
+            self._foreign = present.difference(self._children)
+            processes.reap_zombies(lambda pid: pid in self._children)
+        for child, code in dead:
+            self._arrange_successor(child, code, now)
+
+    def _reap(self) -> list[tuple[_Child, int]]:
+        """Take the workers that ended out of the list; return those that died, with their codes."""
         dead = []
         for child in list(self._children.values()):
             pid, status = os.waitpid(child.pid, os.WNOHANG)
             if pid:
                 self._forget(child)
-                if os.waitstatus_to_exitcode(status) != EXIT_LEFT:
-                    dead.append((child, os.waitstatus_to_exitcode(status)))
-        if dead:
-            if not processes.end_children(self._is_spared):
-                self._log.emit("stray", "a dead worker left a process that cannot be ended")
-            for child, code in dead:
-                self._arrange_successor(child, code, now)
-        elif not self._vacancies:
-            # What became a child while no worker was dead is none of theirs: as process 1 of a
-            # container a supervisor adopts strangers.
-            self._foreign = present.difference(self._children)
-            processes.reap_zombies(lambda pid: pid in self._children)
+                if (code := os.waitstatus_to_exitcode(status)) != EXIT_LEFT:
+                    dead.append((child, code))
+        return dead
 
     def _is_spared(self, pid: int) -> bool:
         if pid in self._children:

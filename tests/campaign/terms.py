@@ -22,9 +22,8 @@ class Terms:
     lease_seconds: float = 2.0
     faults_per_second: float = 3.0
     supervisors: int = 2
-    workers: int = 3
-    #: One: with more, a worker spares an unmarked stray for as long as another job runs there.
-    slots: int = 1
+    workers: int = 2
+    slots: int = 2
     kinds: Mapping[str, int] = field(default_factory=lambda: plan.KINDS)
     mix: Mapping[str, int] = field(default_factory=lambda: plan.JOBS)
     #: At which transactions failpoints are set, and where in them.

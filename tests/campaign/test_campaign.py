@@ -57,8 +57,6 @@ def test_a_disk_that_is_really_full_at_random_breaks_no_invariant(
     assert "disk full: really" in ended.stdout
 
 
-# Open: now and then an unmarked stray (env -i setsid) of a killed worker outlives its attempt (I5).
-@pytest.mark.xfail(strict=False, reason="I5 is open for unmarked strays: docs/reliability.md")
 @pytest.mark.timeout(_LIMIT_SECONDS + 30)
 def test_five_hundred_faults_break_no_invariant(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
