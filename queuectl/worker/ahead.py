@@ -66,17 +66,19 @@ class Ahead:
 
     def turn_by(self, *, ended: bool) -> float:
         """Return when the next turn is due while claims wait here, by the monotonic clock."""
-        if self.sign.is_anybody_idle():
-            return 0.0
         due = self._moved_at + PATIENCE_SECONDS
         if ended and self._first_end_at is not None:
             due = min(due, self._first_end_at + SETTLE_SECONDS)
         return due
 
+    def is_awaited(self) -> bool:
+        """Whether claims wait here that an idle worker could start."""
+        return bool(self._claims) and self.sign.is_anybody_idle()
+
     def surplus(self, *, stopping: bool) -> list[Claim]:
         """Return the claims to give back with the next turn."""
         waited = time.monotonic() - self._moved_at > PATIENCE_SECONDS
-        if self._claims and (stopping or waited or self.sign.is_anybody_idle()):
+        if (self._claims and (stopping or waited)) or self.is_awaited():
             return list(self._claims)
         return []
 

@@ -203,7 +203,9 @@ class Worker:
     def _is_turn_due(self, now: float) -> bool:
         if self._hungry and self._may_claim() and not self._ahead:
             return True
-        return (bool(self._ended) or bool(self._ahead)) and now >= self._turn_by()
+        if not self._ended and not self._ahead:
+            return False
+        return now >= self._turn_by() or self._ahead.is_awaited()
 
     def _turn_by(self) -> float:
         """Return when what has ended, or lies ahead, must be told to the store."""
