@@ -70,6 +70,7 @@ def assert_ran_once_more(store: Store, folder: Path) -> None:
 def test_a_killed_worker_leaves_no_process_and_its_job_runs_again(
     store: Store, supervisors: Supervisors, folder: Path
 ) -> None:
+    """C3: children of all kinds are gone before the next attempt starts."""
     add_tree(store, folder)
     supervisor = supervisors.start()
     await_tree(folder)
@@ -86,6 +87,7 @@ def test_a_killed_worker_leaves_no_process_and_its_job_runs_again(
 def test_a_killed_worker_costs_the_jobs_of_its_neighbour_nothing(
     store: Store, supervisors: Supervisors, folder: Path
 ) -> None:
+    """C3: the other worker's job goes on."""
     go = folder / "go"
     for number in range(2):
         add(store, f"touch started-{number}; {until(go)}", id=f"job-{number}", cwd=str(folder))
@@ -108,6 +110,7 @@ def test_a_killed_worker_costs_the_jobs_of_its_neighbour_nothing(
 def test_a_job_that_kills_its_worker_every_time_is_dead_in_the_end(
     store: Store, supervisors: Supervisors
 ) -> None:
+    """C6: more than max-crashes of them, and it is a dead letter; the others run."""
     config.set_option(store, "max-crashes", 1)
     add(store, "kill -KILL $PPID; sleep 300", id="crasher")
     add(store, "true", id="other")
@@ -141,6 +144,7 @@ def test_workers_of_a_killed_supervisor_end_their_jobs_and_leave(
 def test_after_supervisor_and_worker_died_at_once_another_one_rescues(
     store: Store, supervisors: Supervisors, folder: Path
 ) -> None:
+    """C3: nobody was left to clear up; the next one to start does it."""
     add_tree(store, folder, _UNMARKED_CHILD)
     first = supervisors.start()
     await_tree(folder)
@@ -160,6 +164,7 @@ def test_after_supervisor_and_worker_died_at_once_another_one_rescues(
 def test_a_worker_that_is_stopped_is_killed_and_replaced_within_its_lease(
     store: Store, supervisors: Supervisors, folder: Path
 ) -> None:
+    """T1: a frozen worker is killed with its tree, and its job runs once more."""
     config.set_option(store, "lease", 2)
     add_tree(store, folder)
     supervisor = supervisors.start()
@@ -176,6 +181,7 @@ def test_a_worker_that_is_stopped_is_killed_and_replaced_within_its_lease(
 def test_a_supervisor_that_was_suspended_blames_no_worker(
     store: Store, supervisors: Supervisors
 ) -> None:
+    """T5: Ctrl-Z for longer than a lease, then fg: as if nothing had been."""
     config.set_option(store, "lease", 2)
     supervisor = supervisors.start()
     before = supervisor.worker_pids()

@@ -51,6 +51,7 @@ def assert_put_back(store: Store, supervisor: Supervisor) -> None:
 def test_a_signal_lets_running_jobs_end_and_claims_no_more(
     store: Store, supervisor: Supervisor, go: Path, number: int
 ) -> None:
+    """T5: Ctrl-C once drains."""
     supervisor.signal(number)
     supervisor.wait_for("stopping", 2)
     go.touch()
@@ -61,6 +62,7 @@ def test_a_signal_lets_running_jobs_end_and_claims_no_more(
 def test_a_second_signal_ends_the_jobs_and_puts_them_back(
     store: Store, supervisor: Supervisor
 ) -> None:
+    """T5: Ctrl-C twice ends the jobs and puts them back."""
     supervisor.signal(signal.SIGINT)
     supervisor.wait_for("stopping", 2)
     supervisor.signal(signal.SIGINT)

@@ -1,0 +1,47 @@
+"""Commands that eat the machine, under limits of their own: the worker survives them (R5)."""
+
+from __future__ import annotations
+
+import os
+
+from queuectl.db.engine import Store
+from tests.jobs import add, attempts_of, output_of, state_of
+from tests.supervision import Supervisors
+from tests.waiting import wait_until
+
+#: The limit of processes counts those of one user, and spares root: so another user runs the bomb.
+_AS_NOBODY = "setpriv --reuid=65534 --clear-groups " if os.geteuid() == 0 else ""
+_BOMB = f"ulimit -u 60; exec {_AS_NOBODY}sh -c 'bomb() {{ bomb | bomb & }}; bomb; sleep 300'"
+
+
+def test_a_fork_bomb_ends_with_its_timeout_and_the_worker_goes_on(
+    store: Store, supervisors: Supervisors
+) -> None:
+    """R5: all that it has started is gone; the same worker runs the next job."""
+    add(store, _BOMB, id="bomb", timeout=1, max_retries=0)
+    supervisor = supervisors.start()
+    before = supervisor.worker_pids()
+
+    wait_until(lambda: state_of(store, "bomb") == "dead")
+    add(store, "true", id="after")
+    wait_until(lambda: state_of(store, "after") == "completed")
+
+    assert [attempt.outcome for attempt in attempts_of(store, "bomb")] == ["timed out"]
+    assert supervisor.worker_pids() == before
+
+
+def test_a_memory_hog_fails_by_its_own_limit(store: Store, supervisors: Supervisors) -> None:
+    """R5: ``ulimit`` in the command holds for the command alone."""
+    add(store, "ulimit -v 200000; tail /dev/zero", id="hog", max_retries=0)
+    supervisor = supervisors.start()
+    before = supervisor.worker_pids()
+
+    wait_until(lambda: state_of(store, "hog") == "dead")
+    add(store, "ulimit -v", id="after")
+    wait_until(lambda: state_of(store, "after") == "completed")
+
+    [attempt] = attempts_of(store, "hog")
+    assert (attempt.outcome, attempt.exit_code) == ("failed", 1)
+    assert "memory exhausted" in (attempt.error or "")
+    assert output_of(store, "after") == "unlimited\n"
+    assert supervisor.worker_pids() == before
