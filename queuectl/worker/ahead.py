@@ -1,7 +1,7 @@
 """Claiming ahead: while jobs are very short, a worker holds a few more than it has slots for.
 
 A turn costs a commit, which is longer than ``true`` runs; so a worker whose recent jobs were short
-claims what its slots will need in the next 20 milliseconds, and settles what has ended together.
+claims what its slots will need in the next 40 milliseconds, and settles what has ended together.
 It never keeps a job that another worker could start: what lies ahead is given back as soon as some
 worker is idle, when a job turns out to be long, and on a stop. A claim that is given back counts as
 never made.
@@ -20,9 +20,9 @@ from queuectl.settings import StoreLocation
 #: Nothing is claimed ahead while jobs take longer than this on average, in seconds.
 SHORT_SECONDS = 0.03
 #: How much work is claimed ahead, in seconds.
-HORIZON_SECONDS = 0.02
+HORIZON_SECONDS = 0.04
 #: How long an ended attempt may wait for others to be settled with, in seconds.
-SETTLE_SECONDS = 0.01
+SETTLE_SECONDS = 0.02
 #: How long claims may wait while every slot is busy, in seconds.
 PATIENCE_SECONDS = 0.05
 MOST = 64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ _STDOUT = 1
 
 @dataclass(frozen=True, slots=True)
 class EventLog:
-    """Writes events; each is one write, so that lines of several processes never mix."""
+    """Writes events; a write is whole lines, so that those of several processes never mix."""
 
     #: ``text`` or ``json``.
     style: str
@@ -30,6 +31,9 @@ class EventLog:
 
     def emit(self, event: str, message: str, **fields: object) -> None:
         """Write one event; ``message`` is for people, ``event`` and ``fields`` for programs."""
+        _write(self._line(event, message, **fields))
+
+    def _line(self, event: str, message: str, **fields: object) -> bytes:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
         if self.style == "json":
             line = json.dumps(
@@ -37,27 +41,36 @@ class EventLog:
             )
         else:
             line = f"{now} {self.name}: {escape_line(message)}"
-        with suppress(OSError):  # nobody reads any more; the work goes on
-            os.write(_STDOUT, (line + "\n").encode(errors="backslashreplace"))
+        return (line + "\n").encode(errors="backslashreplace")
 
     def tell_turn(self, ended: Sequence[Settlement], turn: Turn) -> None:
         """Write what became of the attempts that a turn has settled."""
-        for item in ended:
-            decision = turn.decisions.get(item.claim.mark)
-            if decision is not None:
-                self._tell_settled(item, decision)
-        for item in turn.lost:
-            self.emit(
+        lines = [
+            self._settled_line(item, decision)
+            for item in ended
+            if (decision := turn.decisions.get(item.claim.mark)) is not None
+        ]
+        lines += [
+            self._line(
                 "result-dropped",
                 f"job {item.claim.id}: its claim was lost, the result is dropped",
                 job=item.claim.id,
                 run=item.claim.run,
             )
+            for item in turn.lost
+        ]
+        block = b""
+        for line in lines:
+            if len(block) + len(line) > select.PIPE_BUF:
+                _write(block)
+                block = b""
+            block += line
+        _write(block)
 
-    def _tell_settled(self, item: Settlement, decision: Decision) -> None:
+    def _settled_line(self, item: Settlement, decision: Decision) -> bytes:
         outcome, claim = item.outcome, item.claim
         lasted = (outcome.finished_at - outcome.started_at).total_seconds()
-        self.emit(
+        return self._line(
             f"job-{outcome.ending.replace(' ', '-')}",
             f"job {claim.id} {_describe(outcome, decision, lasted)}",
             job=claim.id,
@@ -68,6 +81,13 @@ class EventLog:
             seconds=round(lasted, 3),
             error=outcome.error,
         )
+
+
+def _write(lines: bytes) -> None:
+    """Write lines that fit into a pipe at once."""
+    if lines:
+        with suppress(OSError):  # nobody reads any more; the work goes on
+            os.write(_STDOUT, lines)
 
 
 def _describe(outcome: Outcome, decision: Decision, lasted_seconds: float) -> str:

@@ -34,9 +34,6 @@ from queuectl.worker.output import OutputCapture
 GRACE_SECONDS = 5.0
 _LONGEST_QUOTE = 200
 _STDERR = 2
-#: What is ignored stays so across an exec. Python ignores some, and so does who starts a worker in
-#: the background of a script; a command begins with none.
-_RESET_SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 _SHELL_REASONS = {126: "the command cannot be executed", 127: "the command was not found"}
 
@@ -155,7 +152,8 @@ class Launcher:
 
     def __init__(self, environment: Mapping[str, str], worker_id: str) -> None:
         self._environment = encode_environment(environment)
-        self._worker_id = worker_id
+        self._worker_id = worker_id.encode()
+        self._ignored = _ignored_signals()
         _keep_descriptors()
         self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._null_input = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -165,8 +163,8 @@ class Launcher:
 
         Raises OSError and ValueError.
         """
-        marks = _marks(claim, self._worker_id)
-        environment = self._environment | encode_environment((claim.env or {}) | marks)
+        own = encode_environment(claim.env) if claim.env else {}
+        environment = {**self._environment, **own, **self._marks(claim)}
         if claim.cwd is not None:
             os.chdir(claim.cwd)
         try:
@@ -180,11 +178,29 @@ class Launcher:
                     (os.POSIX_SPAWN_DUP2, output, 2),
                 ),
                 setsid=True,
-                setsigdef=_RESET_SIGNALS,
+                setsigdef=self._ignored,
             )
         finally:
             if claim.cwd is not None:
                 os.fchdir(self._home)
+
+    def _marks(self, claim: Claim) -> dict[bytes, bytes]:
+        return {
+            processes.MARK_JOB.encode(): claim.id.encode(),
+            processes.MARK_ATTEMPT.encode(): b"%d" % claim.run,
+            processes.MARK_CLAIM.encode(): claim.mark.encode(),
+            processes.MARK_WORKER.encode(): self._worker_id,
+        }
+
+
+def _ignored_signals() -> set[int]:
+    """Return the signals that an exec would leave ignored; a handler ends with an exec by itself.
+
+    Python ignores some, and so does who starts a worker in the background of a script; a command
+    begins with none. Naming all signals would cost the command's start 60 system calls more.
+    """
+    settable = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+    return {number for number in settable if signal.getsignal(number) is signal.SIG_IGN}
 
 
 def _keep_descriptors() -> None:
@@ -221,15 +237,6 @@ def start(claim: Claim, capture: OutputCapture, launcher: Launcher) -> Execution
 def encode_environment(variables: Mapping[str, str]) -> dict[bytes, bytes]:
     """Return the variables as bytes, so that they are not encoded anew for each job."""
     return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
-
-
-def _marks(claim: Claim, worker_id: str) -> dict[str, str]:
-    return {
-        processes.MARK_JOB: claim.id,
-        processes.MARK_ATTEMPT: str(claim.run),
-        processes.MARK_CLAIM: claim.mark,
-        processes.MARK_WORKER: worker_id,
-    }
 
 
 def _describe_refusal(claim: Claim, error: Exception) -> str:

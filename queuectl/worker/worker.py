@@ -158,6 +158,7 @@ class Worker:
             self._obey_signals()
             now = time.monotonic()
             self._watch_time(store, now)
+            self._start_ahead()  # first, so that no slot is idle while a turn waits for the disk
             if now >= self._retry_at:
                 self._work(store, now)
             self._start_ahead()
@@ -240,6 +241,7 @@ class Worker:
         self._options = turn.options
         self._log.tell_turn(self._ended, turn)
         self._ended = []
+        self._presence.note(run.claim.mark for run in self._running.values())
         if unstarted:
             self._hungry = True
         elif wanted:
@@ -311,7 +313,7 @@ class Worker:
             run=claim.run,
             queue=claim.queue,
         )
-        self._note_started(claim)
+        self._presence.note_more(claim.mark)  # else it counts as never claimed if this worker dies
         capture = OutputCapture(self._location, claim.seq, claim.run, self._options.output_limit)
         started = runner.start(claim, capture, self._launcher)
         if isinstance(started, Outcome):
@@ -322,12 +324,6 @@ class Worker:
         self._watch.add(capture.pipe, lambda: self._pump(started.capture))
         if self._stop_mode == "now":
             started.terminate(Ending.STOPPED, time.monotonic())
-
-    def _note_started(self, claim: Claim) -> None:
-        """If this worker dies, what it had only claimed counts as never claimed."""
-        marks = [run.claim.mark for run in self._running.values()]
-        marks += [item.claim.mark for item in self._ended]
-        self._presence.note([*marks, claim.mark])
 
     def _pump(self, capture: OutputCapture) -> None:
         if not capture.pump():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -131,13 +132,40 @@ def test_what_a_worker_noted_outlives_it(location: StoreLocation) -> None:
     assert own is not None
     own.note(["1-2", "30-4"])
     own.note(["5-6"])
+    own.note_more("7-8")
+    own.note_more("9-10")
     own.release(remove=False)
 
     lock = presence.take(location, "w1", create=False)
 
     assert lock is not None
-    assert lock.noted() == frozenset({"5-6"})
+    assert lock.noted() == frozenset({"5-6", "7-8", "9-10"})
     lock.release(remove=True)
+
+
+def test_what_could_not_be_noted_makes_all_unknown_until_all_is_noted_anew(
+    location: StoreLocation,
+) -> None:
+    own = presence.take(location, "w1", create=True)
+    assert own is not None
+    own.note(["1-2"])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5, limits[1]))  # as on a full disk
+        own.note_more("3-4")
+        unknown = own.noted()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+    own.note_more("5-6")
+    still_unknown = own.noted()
+    own.note(["5-6"])
+
+    assert unknown is still_unknown is None
+    assert own.noted() == frozenset({"5-6"})
+    own.release(remove=True)
 
 
 def test_of_a_worker_without_its_file_nothing_is_known(location: StoreLocation) -> None:
