@@ -26,6 +26,7 @@ WORKLOADS = {
     "W6": "memory",
     "W7": "reading",
     "W8": "crowd",
+    "W9": "scaling",
 }
 
 

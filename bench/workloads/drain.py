@@ -51,10 +51,12 @@ def contest(
     return Report(name, title, "jobs/s", "higher", outcome.rows, bars, outcome.missing, [note])
 
 
-def drain(stage: Stage, command: str, *, count: int, concurrency: int) -> float:
+def drain(
+    stage: Stage, command: str, *, count: int, concurrency: int, jobs: int | None = None
+) -> float:
     """Fill a store, let workers empty it, and return jobs a second by its own records."""
     location = stage.new_store()
-    fill(location, _jobs(stage), command)
+    fill(location, _jobs(stage) if jobs is None else jobs, command)
     words = ("worker", "start", "--drain", f"-c{count}", f"-j{concurrency}")
     with (location.folder / "events").open("wb") as events:
         subprocess.run(
