@@ -79,12 +79,19 @@ class Memory:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._samples: dict[int, list[int]] = {}
+        self._rounds = 0
 
     def sample(self) -> None:
         for pid in self._supervisor.worker_pids():
             with suppress(psutil.Error):
                 held = psutil.Process(pid).memory_full_info().uss
                 self._samples.setdefault(pid, []).append(held)
+        self._rounds += 1
+
+    def await_round(self) -> None:
+        """Wait until all have been sampled once more from now on."""
+        begun = self._rounds + 1  # one may be under way
+        wait_until(lambda: self._rounds > begun)
 
     @property
     def growth(self) -> int:
@@ -191,7 +198,7 @@ def test_a_job_may_print_without_end(
             lambda: jobs.find(store, job.id).state in ("completed", "failed"), _LIMIT_SECONDS
         )
         seconds = time.monotonic() - began
-        time.sleep(0.3)  # at least one more sample
+        memory.await_round()
 
     [attempt] = jobs.history(store, job.id).attempts
     assert (attempt.outcome, attempt.output_bytes) == ("completed", PRINTED_BYTES)
@@ -215,7 +222,7 @@ def test_thousands_of_jobs_may_fail_at_once(
     with watched(supervisor) as memory:
         wait_until(lambda: count_states(store) == {State.DEAD: FAILING_JOBS}, _LIMIT_SECONDS)
         seconds = time.monotonic() - began
-        time.sleep(0.3)
+        memory.await_round()
 
     attempts = [
         attempt.outcome
