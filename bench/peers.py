@@ -20,8 +20,13 @@ from bench.contest import describe, tell
 _APPS = Path(__file__).resolve().parent / "apps"
 _WANTED = Path(__file__).resolve().parent / "peers.txt"
 #: Tools, and the Debian packages that hold them.
-_TOOLS = {"parallel": "parallel", "tsp": "task-spooler", "nq": "nq", "hyperfine": "hyperfine"}
-_TOOLS[redis.PROGRAM] = "redis-tools"
+_TOOLS = {
+    "parallel": "parallel",
+    "tsp": "task-spooler",
+    "nq": "nq",
+    "hyperfine": "hyperfine",
+    redis.PROGRAM: "redis-tools",
+}
 
 
 class Peers:
