@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,6 +23,10 @@ class _AllThere(Peers):
 
     def has(self, name: str) -> bool:
         return True
+
+
+def _first_delay(stage: Stage, peer: wakeup._Peer) -> float:
+    return wakeup._peer_delays(stage, peer)[0]
 
 
 def test_a_postgresql_that_does_not_start_is_tried_once_and_says_why(
@@ -70,7 +75,7 @@ def test_peers_whose_server_does_not_start_are_named(
     for offer in (submit._peers, claims._peers, memory._peers, fleet_peers.contenders):
         found += offer(stage)
     found += [
-        Contender(peer.name, Role.PEER, lambda peer=peer: wakeup._peer_delays(stage, peer)[0])
+        Contender(peer.name, Role.PEER, partial(_first_delay, stage, peer))
         for peer in wakeup._peers(stage)
     ]
 
