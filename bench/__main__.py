@@ -13,6 +13,8 @@ from typing import Any
 from bench import chart, machine, report
 from bench.contest import tell
 from bench.peers import Peers
+from bench.postgresql import PostgreSQL
+from bench.redis import Redis
 from bench.stage import Stage
 
 #: Each workload, and the module that runs it.
@@ -39,12 +41,16 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.quick and not options.no_install:
         peers.install()
     peers.look()
+    postgresql, redis = PostgreSQL(folder / "postgresql"), Redis(folder / "redis")
     try:
         for name in options.workloads or WORKLOADS:
             (folder / name).mkdir()
-            _run(name, Stage(folder / name, peers, quick=options.quick), options.results)
+            stage = Stage(folder / name, peers, postgresql, redis, quick=options.quick)
+            _run(name, stage, options.results)
             shutil.rmtree(folder / name)
     finally:
+        redis.stop()
+        postgresql.stop()
         shutil.rmtree(folder, ignore_errors=True)
     chart.write(report.load_all(options.results), options.results / "chart.svg")
     return 0
@@ -72,7 +78,8 @@ def _run(name: str, stage: Stage, results: Path) -> None:
     found: report.Report = import_module(f"bench.workloads.{WORKLOADS[name]}").run(stage)
     found.missing.update(stage.peers.missing)
     print(report.table(found), end="\n\n", flush=True)
-    report.save(results, found, machine.own_versions() | stage.peers.versions, load)
+    versions = machine.own_versions() | stage.peers.versions | stage.postgresql.versions
+    report.save(results, found, versions, load)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,25 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from bench import redis
 from bench.contest import describe, tell
 
 _APPS = Path(__file__).resolve().parent / "apps"
 _WANTED = Path(__file__).resolve().parent / "peers.txt"
 #: Tools, and the Debian packages that hold them.
-_TOOLS = {"parallel": "parallel", "tsp": "task-spooler", "nq": "nq", "hyperfine": "hyperfine"}
+_TOOLS = {
+    "parallel": "parallel",
+    "tsp": "task-spooler",
+    "nq": "nq",
+    "hyperfine": "hyperfine",
+    redis.PROGRAM: "redis-tools",
+}
 
 
 class Peers:
@@ -107,3 +117,13 @@ class Peers:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a program in ``apps`` and all that it has started."""
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+    process.kill()
+    process.communicate()

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.peers import Peers
+from bench.postgresql import PostgreSQL
+from bench.redis import Redis
 from queuectl.db.engine import open_store
 from queuectl.domain.request import JobRequest
 from queuectl.service import jobs
@@ -28,6 +30,8 @@ class Stage:
 
     folder: Path
     peers: Peers
+    postgresql: PostgreSQL
+    redis: Redis
     quick: bool = False
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -50,6 +54,12 @@ class Stage:
         location = StoreLocation(self.new_folder() / "queue.db", "bench")
         open_store(location).close()
         return location
+
+    def new_database(self, app: str) -> str:
+        """Return the URL of a new PostgreSQL database with the tables of a program in ``apps``."""
+        url = self.postgresql.new_database()
+        self.peers.run(app, "install", url)
+        return url
 
     def discard(self, location: StoreLocation) -> None:
         """Remove a store and all that is beside it."""

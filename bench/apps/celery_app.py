@@ -1,4 +1,4 @@
-"""Celery with its filesystem broker and results, for it needs no server: argument 2 is a folder."""
+"""Celery: argument 2 is a folder for its filesystem broker and results, or the URL of a Redis."""
 
 import json
 import os
@@ -10,20 +10,25 @@ from pathlib import Path
 
 from celery import Celery
 
-FOLDER = Path(os.environ.get("CELERY_APP_FOLDER") or sys.argv[2])
-for name in ("queue", "control", "results", "processed"):
-    (FOLDER / name).mkdir(exist_ok=True)
-app = Celery("celery_app", broker="filesystem://", backend=(FOLDER / "results").as_uri())
-app.conf.update(
-    broker_transport_options={
+ADDRESS = os.environ.get("CELERY_APP_ADDRESS") or sys.argv[2]
+FOLDER = Path(ADDRESS)
+
+
+def _filesystem_app():
+    for name in ("queue", "control", "results", "processed"):
+        (FOLDER / name).mkdir(exist_ok=True)
+    made = Celery("celery_app", broker="filesystem://", backend=(FOLDER / "results").as_uri())
+    made.conf.broker_transport_options = {
         "data_folder_in": FOLDER / "queue",
         "data_folder_out": FOLDER / "queue",
         "processed_folder": FOLDER / "processed",
         "control_folder": FOLDER / "control",
-    },
-    worker_prefetch_multiplier=32,
-    broker_connection_retry_on_startup=False,
-)
+    }
+    return made
+
+
+app = Celery("celery_app", broker=ADDRESS) if "://" in ADDRESS else _filesystem_app()
+app.conf.update(worker_prefetch_multiplier=32, broker_connection_retry_on_startup=False)
 
 
 def _run(command, keep):
@@ -32,7 +37,13 @@ def _run(command, keep):
     return started, time.time(), (done.stdout or b"").decode()
 
 
+def _note(path):
+    with Path(path).open("w") as fifo:
+        fifo.write("x\n")
+
+
 run = app.task(name="run")(_run)
+note = app.task(name="note", ignore_result=True)(_note)
 
 
 def _worker(pool, workers):
@@ -41,7 +52,7 @@ def _worker(pool, workers):
     return subprocess.Popen(
         [sys.executable, "-m", "celery", "-A", "celery_app", "worker", *options],
         cwd=Path(__file__).parent,
-        env={**os.environ, "CELERY_APP_FOLDER": str(FOLDER), "C_FORCE_ROOT": "1"},
+        env={**os.environ, "CELERY_APP_ADDRESS": ADDRESS, "C_FORCE_ROOT": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -63,6 +74,13 @@ def drain(jobs, command, kind, keep):
 def submit():
     """Send one task."""
     run.delay("true", False)
+
+
+def submit_note(fifo):
+    """Send a task for each line of stdin; tell the instant at which the broker had it."""
+    for _ in sys.stdin:
+        note.delay(fifo)
+        print(time.clock_gettime_ns(time.CLOCK_MONOTONIC), flush=True)
 
 
 def serve(kind, workers):

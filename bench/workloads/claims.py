@@ -50,7 +50,7 @@ def run(stage: Stage) -> Report:
             Bar("with all behind it, ms", behind, "at most", 0.3),
         ],
         outcome.missing,
-        ["each figure is the median of a run's turns; huey takes a job and settles nothing"],
+        ["each figure is the median of a run's turns; the peers take a job and settle nothing"],
     )
 
 
@@ -75,6 +75,15 @@ def _peers(stage: Stage) -> list[Contender]:
         path = stage.new_folder() / "huey.db"
         return float(stage.peers.run("huey_app", "depth", path, depth, stage.size(200, 5)))
 
-    if not stage.peers.has("huey"):
-        return []
-    return [Contender("huey, 1,000 pending", Role.PEER, lambda: huey(1000))]
+    def procrastinate(depth: int) -> float:
+        url = stage.new_database("procrastinate_app")
+        figure = stage.peers.run("procrastinate_app", "depth", url, depth, stage.size(200, 5))
+        return float(figure)
+
+    found = []
+    if stage.peers.has("huey"):
+        found.append(Contender("huey, 1,000 pending", Role.PEER, lambda: huey(1000)))
+    if stage.peers.has("procrastinate"):
+        name = "procrastinate, 1,000 pending"
+        found.append(Contender(name, Role.PEER, lambda: procrastinate(1000)))
+    return found

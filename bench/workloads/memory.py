@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from bench.contest import Contender, Role, compete, median_of
+from bench.peers import end
 from bench.report import Bar, Report
 from bench.stage import Stage, running_workers
 
@@ -17,8 +17,8 @@ _FOUR = "queuectl, supervisor and 4 workers"
 _ONE = "queuectl, supervisor and 1 worker of 4 slots"
 #: Until a start has settled, in seconds.
 _SETTLING_SECONDS = 1.0
-#: Until Celery has forked its processes, of which it says nothing.
-_CELERY_SECONDS = 4.0
+#: Until a peer has made its processes and connections, if it says nothing of that.
+_PEER_SECONDS = 4.0
 
 
 def run(stage: Stage) -> Report:
@@ -62,40 +62,46 @@ def _pss_kib(pid: int) -> int:
 
 
 def _peers(stage: Stage) -> list[Contender]:
-    peers = stage.peers
+    def in_file() -> object:
+        return stage.new_folder() / "queue.db"
 
-    def of(app: str, kind: str) -> Callable[[], float]:
-        def measure() -> float:
-            folder = stage.new_folder()
-            at = folder if app == "celery_app" else folder / "queue.db"
-            process = peers.start(app, "serve", at, kind, 4)
-            try:
-                assert process.stdout is not None
-                process.stdout.readline()
-                time.sleep(_CELERY_SECONDS if app == "celery_app" else 0)
-                return _settled_mib(process.pid) - _starter_mib(app, process.pid)
-            finally:
-                _end(process)
+    def on_postgresql(app: str) -> Callable[[], object]:
+        return lambda: stage.new_database(app)
 
-        return measure
+    offers: list[tuple[str, str, Callable[[], object], tuple[object, ...]]] = [
+        ("huey, 4 processes", "huey", in_file, ("process", 4)),
+        ("huey, 4 threads", "huey", in_file, ("thread", 4)),
+        ("celery, prefork 4", "celery", stage.new_folder, ("prefork", 4)),
+        ("RQ, pool of 4", "rq", stage.redis.new_database, (4,)),
+        ("dramatiq, 4 processes", "dramatiq", stage.redis.new_database, (4,)),
+        ("PgQueuer, one process", "pgqueuer", on_postgresql("pgqueuer_app"), ()),
+        ("procrastinate, 4 at once", "procrastinate", on_postgresql("procrastinate_app"), (4,)),
+    ]
+    return [
+        Contender(name, Role.PEER, _of(stage, f"{package}_app", new_address, words))
+        for name, package, new_address, words in offers
+        if stage.peers.has(package)
+    ]
 
-    found = []
-    if peers.has("huey"):
-        found.append(Contender("huey, 4 processes", Role.PEER, of("huey_app", "process")))
-        found.append(Contender("huey, 4 threads", Role.PEER, of("huey_app", "thread")))
-    if peers.has("celery"):
-        found.append(Contender("celery, prefork 4", Role.PEER, of("celery_app", "prefork")))
-    return found
+
+def _of(
+    stage: Stage, app: str, new_address: Callable[[], object], words: tuple[object, ...]
+) -> Callable[[], float]:
+    def measure() -> float:
+        process = stage.peers.start(app, "serve", new_address(), *words)
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(0 if app == "huey_app" else _PEER_SECONDS)
+            if process.poll() is not None:
+                raise RuntimeError(f"it ended with exit code {process.returncode}")
+            return _settled_mib(process.pid) - _starter_mib(app, process.pid)
+        finally:
+            end(process)
+
+    return measure
 
 
 def _starter_mib(app: str, pid: int) -> float:
     """Return what is not the peer's but of the program that started its worker."""
     return _pss_kib(pid) / 1024 if app == "celery_app" else 0.0
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    children = psutil.Process(process.pid).children(recursive=True)
-    for child in children:
-        child.kill()
-    process.kill()
-    process.communicate()

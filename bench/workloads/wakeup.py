@@ -8,13 +8,15 @@ import select
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from bench.contest import Role, Row, describe, percentile, tell
+from bench.peers import end
 from bench.report import Bar, Report
 from bench.stage import Stage, running_workers
 from queuectl.db import sqlite
@@ -22,6 +24,20 @@ from queuectl.db.engine import open_store
 from queuectl.domain.request import JobRequest
 from queuectl.service import jobs
 from queuectl.settings import StoreLocation
+
+#: Until a peer's worker has run its first job, which is not counted.
+_PEER_START_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Peer:
+    """A program in ``apps``, where its queue is to be, and what its ``serve`` is told."""
+
+    name: str
+    package: str
+    app: str
+    new_address: Callable[[], str]
+    words: tuple[object, ...] = ()
 
 
 def run(stage: Stage) -> Report:
@@ -32,11 +48,13 @@ def run(stage: Stage) -> Report:
         idle = _idle_share(supervisor.pid, stage.size(10, 1))
     rows = [Row("queuectl, sh starts", Role.OURS, tuple(delays))]
     missing = {}
-    if stage.peers.has("huey"):
-        try:
-            rows.append(Row("huey, a function starts", Role.PEER, tuple(_huey_delays(stage))))
-        except (OSError, TimeoutError, ValueError) as error:
-            missing["huey"] = describe(error)
+    for peer in _peers(stage):
+        if stage.peers.has(peer.package):
+            tell(peer.name)
+            try:
+                rows.append(Row(peer.name, Role.PEER, tuple(_peer_delays(stage, peer))))
+            except Exception as error:  # whatever a peer does, the others are measured
+                missing[peer.name] = describe(error)
     return Report(
         "W5",
         "from the commit of an enqueue to the command's first instruction, idle worker",
@@ -49,7 +67,7 @@ def run(stage: Stage) -> Report:
             Bar("idle worker and supervisor, % of a core", idle * 100, "at most", 0.5),
         ],
         missing,
-        ["ours starts a shell each time, which takes 0.6 ms of it"],
+        ["ours starts a shell each time, which takes 0.6 ms of it; peers call a function"],
     )
 
 
@@ -94,10 +112,10 @@ def _fifo(folder: Path) -> Iterator[tuple[Path, int]]:
         os.close(listener)
 
 
-def _hear(listener: int) -> int:
+def _hear(listener: int, seconds: float = 10) -> int:
     """Wait for a line in the FIFO; return the instant."""
-    if not select.select([listener], [], [], 10)[0]:
-        raise TimeoutError("nothing started within 10 s")
+    if not select.select([listener], [], [], seconds)[0]:
+        raise TimeoutError(f"nothing started within {seconds:g} s")
     instant = time.monotonic_ns()
     os.read(listener, 64)
     return instant
@@ -117,31 +135,56 @@ def _busy_ns(supervisor: int) -> int:
     return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in pids)
 
 
-def _huey_delays(stage: Stage) -> list[float]:
-    folder = stage.new_folder()
-    database = folder / "huey.db"
+def _peers(stage: Stage) -> list[_Peer]:
+    def on_redis(scheme: str = "unix") -> Callable[[], str]:
+        return lambda: stage.redis.new_database(scheme)
+
+    def on_postgresql(app: str) -> Callable[[], str]:
+        return lambda: stage.new_database(app)
+
+    def file() -> str:
+        return str(stage.new_folder() / "huey.db")
+
+    kombu = on_redis("redis+socket")
+    return [
+        _Peer("huey", "huey", "huey_app", file, ("thread", 1)),
+        _Peer("celery on Redis", "celery", "celery_app", kombu, ("prefork", 1)),
+        _Peer("RQ, forking", "rq", "rq_app", on_redis(), (1,)),
+        _Peer("PgQueuer", "pgqueuer", "pgqueuer_app", on_postgresql("pgqueuer_app")),
+        _Peer(
+            "procrastinate",
+            "procrastinate",
+            "procrastinate_app",
+            on_postgresql("procrastinate_app"),
+            (1,),
+        ),
+    ]
+
+
+def _peer_delays(stage: Stage, peer: _Peer) -> list[float]:
+    folder, address = stage.new_folder(), peer.new_address()
     found = []
-    consumer = stage.peers.start("huey_app", "serve", database, "thread", 1)
-    submitter = stage.peers.start("huey_app", "submit_note", database, folder / "fifo")
+    worker = stage.peers.start(peer.app, "serve", address, *peer.words)
+    submitter = stage.peers.start(peer.app, "submit_note", address, folder / "fifo")
     try:
         with _fifo(folder) as (_, listener):
-            _line(consumer)
+            _line(worker)
+            _ask(submitter, listener, _PEER_START_SECONDS)
             for _ in range(stage.size(60, 2)):
                 time.sleep(random.uniform(0.1, 0.2))  # noqa: S311  # no secret
                 found.append(_ask(submitter, listener))
     finally:
-        for process in (consumer, submitter):
-            process.kill()
-            process.communicate()
+        end(worker)
+        end(submitter)
     return found
 
 
-def _ask(submitter: subprocess.Popen[bytes], listener: int) -> float:
+def _ask(submitter: subprocess.Popen[bytes], listener: int, seconds: float = 10) -> float:
     assert submitter.stdin is not None
     submitter.stdin.write(b"\n")
     submitter.stdin.flush()
     stored = int(_line(submitter))
-    return (_hear(listener) - stored) / 1e6
+    return (_hear(listener, seconds) - stored) / 1e6
 
 
 def _line(process: subprocess.Popen[bytes]) -> bytes:
