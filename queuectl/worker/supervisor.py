@@ -142,7 +142,14 @@ class Supervisor:
     def _hire(self) -> None:
         ours, theirs = socket.socketpair()
         worker_id = secrets.token_hex(8)
-        pid = os.fork()
+        try:
+            pid = _fork()
+        except QueuectlError as error:
+            ours.close()
+            theirs.close()
+            self._log.emit("worker-not-started", f"{error.message}; tries again")
+            self._vacancies.append(_Vacancy(time.monotonic() + _TICK_SECONDS))
+            return
         if pid == 0:
             _become_worker(self, worker_id, ours, theirs)
         theirs.close()
@@ -164,7 +171,8 @@ class Supervisor:
         child.ready = True
         with suppress(ValueError, IndexError):
             child.lease = float(report.split()[-1])
-        if not self._announced and all(c.ready for c in self._children.values()):
+        everybody = not self._vacancies and all(c.ready for c in self._children.values())
+        if everybody and not self._announced:
             self._announced = True
             self.on_ready()
 
@@ -275,7 +283,7 @@ def detach(location: StoreLocation, plan: WorkerPlan) -> int:
     """
     _check_store(location)
     ready, tell = os.pipe2(os.O_CLOEXEC)
-    first = os.fork()
+    first = _fork()
     if first == 0:
         os.close(ready)
         _leave_terminal(location, plan, tell)
@@ -294,7 +302,7 @@ def detach(location: StoreLocation, plan: WorkerPlan) -> int:
 def _leave_terminal(location: StoreLocation, plan: WorkerPlan, tell: int) -> None:
     """Become a process of no terminal and supervise there; never returns."""
     os.setsid()
-    if os.fork() != 0:
+    if _fork() != 0:
         os._exit(0)
     code = 1
     try:
@@ -318,13 +326,24 @@ def _leave_terminal(location: StoreLocation, plan: WorkerPlan, tell: int) -> Non
         os._exit(code)
 
 
+def _fork() -> int:
+    """Do as ``os.fork``; raises QueuectlError where the system has no room for a process."""
+    try:
+        return os.fork()
+    except OSError as error:
+        raise QueuectlError(
+            f"no process can be started: {error.strerror}",
+            hint="end some processes, or raise their limit (ulimit -u), then try again",
+        ) from error
+
+
 def _check_store(location: StoreLocation) -> None:
     """Create or upgrade the store in a child, so that this process never opens it.
 
     Raises StoreError with what the child found.
     """
     answer, tell = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
+    pid = _fork()
     if pid == 0:
         code = 0
         try:

@@ -119,7 +119,8 @@ class Driver:
         now = time.monotonic()
         if now >= self._requeue_at:
             self._requeue_at = now + _REQUEUE_SECONDS
-            stage.requeue()
+            with suppress(Obscured):
+                stage.requeue()
 
     # Strays
 
@@ -206,6 +207,7 @@ class Driver:
             attempts=window.attempts(time.time() - boottime()),
             strikes=tuple(self.faults.struck),
             troubles=tuple(self.faults.troubles),
+            freezes=tuple(self.faults.freezes),
             strays=tuple(self.strays),
             damage=window.damage(),
             complaints=(*stage.complaints, *self._tracebacks()),

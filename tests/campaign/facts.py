@@ -96,6 +96,15 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
+class Freeze:
+    """A time in which a supervisor was stopped, and could end nothing that came to it."""
+
+    supervisor: str
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
 class Stray:
     """A process that was alive although its attempt had been recorded as ended."""
 
@@ -120,6 +129,7 @@ class Facts:
     attempts: tuple[StoredAttempt, ...] = ()
     strikes: tuple[Strike, ...] = ()
     troubles: tuple[Trouble, ...] = ()
+    freezes: tuple[Freeze, ...] = ()
     strays: tuple[Stray, ...] = ()
     #: What ``PRAGMA integrity_check`` and ``foreign_key_check`` complained of.
     damage: tuple[str, ...] = ()

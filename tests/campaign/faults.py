@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from tests.campaign import failpoints, plan, strays
-from tests.campaign.facts import Strike, Trouble
+from tests.campaign.facts import Freeze, Strike, Trouble
 from tests.campaign.failpoints import Order, boottime
 from tests.campaign.plan import Fault
 from tests.campaign.stage import CLIENTS, Client, Crew, Stage
@@ -24,6 +24,8 @@ _ORDER_SECONDS = 5.0
 #: The longest that a client is let run before it is killed, and that a disk is full.
 _CLIENT_SECONDS = 0.04
 _WEATHER_SECONDS = 1.0
+#: Until a supervisor that goes on has ended what came to it meanwhile.
+_AWAKENING_SECONDS = 1.0
 #: What a worker that found the store away may wait before it tries again.
 _AFTERMATH_SECONDS = 2.0
 _STATEMENTS = 8
@@ -42,6 +44,7 @@ class Faults:
     stage: Stage
     struck: list[Strike] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
+    freezes: list[Freeze] = field(default_factory=list)
     missed: int = 0
     #: Orders that are out, and when they went out.
     _orders: dict[int, Order] = field(default_factory=dict)
@@ -172,7 +175,9 @@ class Faults:
                 if strays.command_line(pid) == command:
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGCONT)
-            crew.frozen = False
+            if crew.frozen:
+                crew.frozen = False
+                self.freezes.append(Freeze(crew.name, at, boottime() + _AWAKENING_SECONDS))
 
         self._do_later(seconds, thaw)
         time.sleep(0.002)  # until the signal has done its work

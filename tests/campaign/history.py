@@ -93,14 +93,17 @@ class History:
     def is_excused(self, sign: Sign) -> bool:
         """Whether this is the one process that cannot be found again.
 
-        It cleared its environment and left its group, and both who could have adopted it were
-        killed: its supervisor too.
+        It cleared its environment and left its group, so that only those can end it who adopt it;
+        and its supervisor could not.
         """
-        return sign.kind == "hidden" and self.was_killed(sign.supervisor, sign.at)
+        return sign.kind == "hidden" and self.was_helpless(sign.supervisor, sign.at)
 
-    def was_killed(self, supervisor: str, at: float) -> bool:
-        """Whether a supervisor had been killed by then."""
-        return self.supervisor_deaths.get(supervisor, at + 1) <= at
+    def was_helpless(self, supervisor: str, at: float) -> bool:
+        """Whether a supervisor had been killed by then, or was stopped at that moment."""
+        return self.supervisor_deaths.get(supervisor, at + 1) <= at or any(
+            freeze.supervisor == supervisor and freeze.begin <= at <= freeze.end
+            for freeze in self.facts.freezes
+        )
 
 
 def tell(history: History, job: str) -> tuple[Moment, ...]:

@@ -11,6 +11,7 @@ from tests.campaign.checker import Verdict, judge, shortest
 from tests.campaign.facts import (
     Batch,
     Facts,
+    Freeze,
     Sign,
     StoredAttempt,
     StoredJob,
@@ -87,6 +88,9 @@ def test_a_sound_history_breaks_nothing_and_tells_its_recovery() -> None:
     assert verdict.counts["runs that a job wrote down"] == 2
 
 
+ORPHANS = "unmarked orphans whose supervisor was dead or stopped too"
+
+
 @pytest.mark.parametrize(
     ("facts", "broken"),
     [
@@ -159,7 +163,25 @@ def test_an_unmarked_orphan_of_a_killed_supervisor_is_counted_and_not_held_again
     verdict = judge(facts)
 
     assert verdict.broken == ()
-    assert verdict.counts["unmarked orphans whose worker and supervisor were both killed"] == 1
+    assert verdict.counts[ORPHANS] == 1
+
+
+def test_an_unmarked_orphan_of_a_stopped_supervisor_lives_until_it_goes_on() -> None:
+    facts = with_signs(sign("hidden", 1, 13.0))
+    frozen = Freeze("s1", 10.3, 13.5)
+
+    assert judge(replace(facts, freezes=(frozen,))).broken == ()
+    assert judge(replace(facts, freezes=(replace(frozen, end=12.5),))).broken == ("I5",)
+    assert judge(replace(facts, freezes=(replace(frozen, supervisor="s2"),))).broken == ("I5",)
+
+
+def test_a_time_that_is_over_before_the_first_line_is_no_breach() -> None:
+    job = replace(JOB, state="dead", runs=1, attempts=1, max_retries=0, in_dlq=True)
+    facts = replace(SOUND, signs=(), attempts=(attempt(1, 9.9, 10.5, "timed out"),), jobs=(job,))
+
+    assert judge(facts).broken == ()
+    failed = (attempt(1, 9.9, 10.5, "failed", exit_code=3),)
+    assert judge(replace(facts, attempts=failed)).broken == ("I3",)
 
 
 def test_the_history_of_a_breach_tells_what_happened_in_order() -> None:

@@ -59,6 +59,11 @@ class Window:
         query = "SELECT 1 FROM attempts WHERE job_seq = ? AND run = ?"
         return {attempt for attempt in set(attempts) if self._read(query, attempt)}
 
+    def dead(self) -> list[str]:
+        """Return the ids of the dead jobs, in the order in which they were added."""
+        query = "SELECT id FROM jobs JOIN dlq ON dlq.job_seq = jobs.seq ORDER BY seq"
+        return [str(row[0]) for row in self._read(query)]
+
     def job_id(self, seq: int) -> str:
         """Return the id of a job."""
         rows = self._read("SELECT id FROM jobs WHERE seq = ?", (seq,))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from queuectl.db.engine import Store
 from queuectl.service import jobs
 from tests.cli.conftest import PROGRAM, Program
+from tests.injection import failing
 from tests.jobs import add, attempts_of, state_of, until
 from tests.supervision import Supervisors
 from tests.waiting import wait_until
@@ -86,21 +86,6 @@ def test_a_client_whose_write_or_sync_fails_says_so_or_has_stored_the_job(
     queuectl("audit")
 
 
-@contextmanager
-def failing_syncs(pid: int, store: Path) -> Iterator[None]:
-    """Let every sync of a process fail meanwhile."""
-    command = ["strace", "-f", "-e", f"trace={_SYNCS}", "-e", f"inject={_SYNCS}:error=EIO"]
-    with subprocess.Popen(
-        [*command, "-o", "/dev/null", "-p", str(pid)], stderr=subprocess.PIPE, text=True
-    ) as tracer:
-        assert tracer.stderr is not None
-        assert "attached" in tracer.stderr.readline()
-        try:
-            yield
-        finally:
-            tracer.send_signal(signal.SIGINT)  # it lets go of the process
-
-
 def test_a_worker_whose_syncs_fail_claims_nothing_and_keeps_its_result(
     store: Store, supervisors: Supervisors, tmp_path: Path
 ) -> None:
@@ -111,7 +96,7 @@ def test_a_worker_whose_syncs_fail_claims_nothing_and_keeps_its_result(
     supervisor.wait_for("job-started")
     add(store, "true", id="b")
 
-    with failing_syncs(supervisor.worker_pids()[0], store.location.path):
+    with failing(supervisor.worker_pids()[0], _SYNCS, "EIO"):
         go.touch()
         wait_until(ended.exists)
         [away, *_] = supervisor.wait_for("store-away")

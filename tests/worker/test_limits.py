@@ -1,10 +1,12 @@
-"""Commands that eat the machine, under limits of their own: the worker survives them (R5)."""
+"""Commands that eat the machine, and a machine that has no more to give: workers survive (R5)."""
 
 from __future__ import annotations
 
 import os
+import signal
 
 from queuectl.db.engine import Store
+from tests.injection import failing
 from tests.jobs import add, attempts_of, output_of, state_of
 from tests.supervision import Supervisors
 from tests.waiting import wait_until
@@ -53,3 +55,19 @@ def test_a_memory_hog_fails_by_its_own_limit(store: Store, supervisors: Supervis
     assert "memory exhausted" in (attempt.error or "")
     assert output_of(store, "after") == "unlimited\n"
     assert supervisor.worker_pids() == before
+
+
+def test_a_supervisor_that_can_start_no_process_tries_on(
+    store: Store, supervisors: Supervisors
+) -> None:
+    """R5: somebody else's fork bomb has used the machine up; it is over some time."""
+    supervisor = supervisors.start()
+    [worker] = supervisor.worker_pids()
+
+    with failing(supervisor.pid, "fork,clone,clone3", "EAGAIN"):
+        os.kill(worker, signal.SIGKILL)
+        [told, *_] = supervisor.wait_for("worker-not-started")
+        assert "no process can be started: Resource temporarily unavailable" in told["message"]
+    add(store, "true", id="after")
+
+    wait_until(lambda: state_of(store, "after") == "completed")
