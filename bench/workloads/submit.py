@@ -95,12 +95,12 @@ def _peers(stage: Stage) -> list[Contender]:
 
     if peers.has("huey"):
         add("huey, one-liner", [python, "-c", _HUEY.format(str(folder / "huey.db"))])
-    for package, name, program in (
+    for package, name, line in (
         ("pgqueuer", _PGQUEUER_NAME, _PGQUEUER),
         ("procrastinate", "procrastinate, one-liner", _PROCRASTINATE),
     ):
         if peers.has(package):
-            run = _with_database(stage, f"{package}_app", program)
+            run = _with_database(stage, f"{package}_app", line)
             found.append(Contender(name, Role.PEER, run))
     if peers.has("celery"):
         at = folder / "celery"
