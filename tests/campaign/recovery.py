@@ -79,9 +79,7 @@ def count_all(history: History) -> dict[str, int]:
         "calls of enqueue that were killed": sum(b.exit_code is None for b in facts.batches),
         "runs that a job wrote down": sum(len(runs) for runs in history.runs.values()),
         "attempts": len(facts.attempts),
-        "unmarked orphans whose supervisor was dead or stopped too": _count_excused(
-            history
-        ),
+        "unmarked orphans whose supervisor was dead or stopped too": _count_excused(history),
     }
     for outcome in sorted({attempt.outcome for attempt in facts.attempts}):
         counts[f"attempts {outcome}"] = sum(a.outcome == outcome for a in facts.attempts)
