@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.quick and not options.no_install:
         peers.install()
     peers.look()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end with it
     postgresql, redis = PostgreSQL(folder / "postgresql"), Redis(folder / "redis")
     try:
         for name in options.workloads or WORKLOADS:
