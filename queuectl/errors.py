@@ -7,6 +7,7 @@ QueuectlError            1  refused or failed
 ├── Conflict             4  the store already holds something else under that name
 ├── StoreError           5  the store is out of reach, unreadable or of another version
 │   ├── StoreUnavailable 5  busy, full or failing: the same call may succeed later
+│   │   └── OutcomeUnknown 5  the connection broke during a commit: it may stand, or not
 │   └── SchemaMismatch   5  the store and this program do not fit each other
 └── WorkerDeclaredDead   1  this worker lost its place; its claims belong to others now
 """
@@ -63,6 +64,10 @@ class StoreError(QueuectlError):
 
 class StoreUnavailable(StoreError):
     """The store is busy, full or failing; nothing was changed, and a later try may succeed."""
+
+
+class OutcomeUnknown(StoreUnavailable):
+    """The reply to a commit was lost: it may stand in the store, or not. Look before repeating."""
 
 
 class SchemaMismatch(StoreError):

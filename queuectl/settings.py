@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from queuectl.errors import InvalidInput
 
 URL_VARIABLE = "QUEUECTL_DATABASE_URL"
 PATH_VARIABLE = "QUEUECTL_DB_PATH"
 DEFAULT_PATH = "~/.queuectl/queue.db"
+#: Where this machine keeps its own files of a store that is on a server.
+SERVER_FOLDERS = "~/.queuectl"
+_SERVER_SCHEMES = ("postgresql", "postgres")
+#: What is shown of a URL's query: nothing of it can be a secret.
+_SHOWN_PARAMETERS = frozenset(
+    {"host", "hostaddr", "port", "dbname", "user", "service", "sslmode", "target_session_attrs"}
+)
+#: What libpq takes from the environment where the URL is silent, and what tells stores apart.
+_PLACE_VARIABLES = (
+    "PGHOST",
+    "PGHOSTADDR",
+    "PGPORT",
+    "PGDATABASE",
+    "PGUSER",
+    "PGSERVICE",
+    "PGSERVICEFILE",
+    "PGOPTIONS",
+)
 
 
 @lru_cache(maxsize=256)  # asked for at every turn and every output file; a lookup takes 40 us
@@ -71,28 +90,77 @@ class StoreLocation:
         return str(self.path)
 
 
+@dataclass(frozen=True, slots=True)
+class ServerLocation(StoreLocation):
+    """A PostgreSQL database, and the folder of this machine's own files of it.
+
+    ``path`` is the beginning of those files' names: the outputs of what ran here, the locks of the
+    workers that run here. The URL goes to libpq as it is, and is never shown: it may hold a
+    password.
+    """
+
+    url: str = field(repr=False)
+
+    @property
+    def password(self) -> str | None:
+        """The password that stands in the URL, as it stands there."""
+        _, userinfo, _, query = _take_apart(self.url)
+        if found := re.search(r"(?:^|&)password=([^&]+)", query):
+            return found[1]
+        return userinfo.partition(":")[2] or None
+
+    def scrub(self, text: str) -> str:
+        """Return a message of the database's without the password."""
+        for secret in filter(None, (self.password, unquote(self.password or ""))):
+            text = text.replace(secret, "***")
+        return text.replace(self.url, str(self))
+
+    def __str__(self) -> str:
+        return _without_secrets(self.url)
+
+
+def _take_apart(url: str) -> tuple[str, str, str, str]:
+    """Return scheme, user with password, hosts with database, and query, each as it stands."""
+    scheme, _, rest = url.partition("://")
+    rest, _, query = rest.partition("?")
+    userinfo, _, hosts = rest.rpartition("@")
+    return scheme, userinfo, hosts, query
+
+
+def _without_secrets(url: str) -> str:
+    scheme, userinfo, hosts, query = _take_apart(url)
+    user = userinfo.partition(":")[0]
+    if "[" not in hosts:  # whoever forgot the host has written the password in the port's place
+        hosts = re.sub(r":(?!\d+(?:[,/]|$))[^,/]*", ":***", hosts)
+    shown = [item for item in query.split("&") if item.partition("=")[0] in _SHOWN_PARAMETERS]
+    return f"{scheme}://{user}{'@' * bool(user)}{hosts}{'?' * bool(shown)}{'&'.join(shown)}"
+
+
 def locate_store(flag: str | None, environ: Mapping[str, str] = os.environ) -> StoreLocation:
     """Return the store that this call is about.
 
     Raises InvalidInput for a URL of a database that this version cannot use.
     """
     if flag:
-        return _parse(flag, "--db")
+        return _parse(flag, "--db", environ)
     if url := environ.get(URL_VARIABLE):
-        return _parse(url, URL_VARIABLE)
+        return _parse(url, URL_VARIABLE, environ)
     if path := environ.get(PATH_VARIABLE):
         return _from_path(path, PATH_VARIABLE)
     return _from_path(DEFAULT_PATH, "default")
 
 
-def _parse(text: str, source: str) -> StoreLocation:
+def _parse(text: str, source: str, environ: Mapping[str, str]) -> StoreLocation:
     if "://" not in text:
         return _from_path(text, source)
-    scheme = urlsplit(text).scheme
+    scheme = text.partition("://")[0]
+    if scheme in _SERVER_SCHEMES:
+        return _from_url(text, source, environ)
     if scheme != "sqlite":
         raise InvalidInput(
             f"{source} names a {scheme!r} database, which this version cannot use",
-            hint="give the path of an SQLite file, or sqlite:////absolute/path.db",
+            hint="give the path of an SQLite file, sqlite:////absolute/path.db or"
+            " postgresql://host/database",
         )
     path = unquote(text.split("://", 1)[1].split("?", 1)[0].removeprefix("/"))
     if not path:
@@ -100,6 +168,20 @@ def _parse(text: str, source: str) -> StoreLocation:
             f"{source} names no file: {text!r}", hint="write sqlite:////absolute/path.db"
         )
     return _from_path(path, source)
+
+
+def _from_url(url: str, source: str, environ: Mapping[str, str]) -> ServerLocation:
+    if "\0" in url:
+        raise InvalidInput(f"{source} holds a NUL character, which no URL can")
+    import hashlib  # only here: it costs 2 ms
+
+    shown = _without_secrets(url)
+    place = [shown, *(environ.get(name, "") for name in _PLACE_VARIABLES)]
+    digest = hashlib.sha256("\0".join(place).encode(errors="surrogateescape")).hexdigest()
+    readable = re.sub(r"[^a-z0-9]+", "-", shown.partition("://")[2].partition("?")[0].lower())
+    name = "-".join(filter(None, ("postgresql", readable.strip("-")[:40].strip("-"), digest[:12])))
+    folder = _from_path(f"{SERVER_FOLDERS}/{name}/store", source).path
+    return ServerLocation(folder, source, url)
 
 
 def _from_path(text: str, source: str) -> StoreLocation:

@@ -35,7 +35,7 @@ class Actor:
             worker_id=worker_id,
             supervisor_id=supervisor_id or f"supervisor of {worker_id}",
             host="here",
-            boot_id="boot",
+            boot_id=presence.boot_id(),
             pid=_PID,
             slots=10,
             queues=served,

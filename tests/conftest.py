@@ -16,6 +16,7 @@ from hypothesis import settings
 
 from queuectl.db.engine import Store, open_store
 from queuectl.settings import StoreLocation
+from tests import servers
 from tests.actors import Actor, Hire
 from tests.supervision import Supervisors
 
@@ -37,9 +38,30 @@ def no_store_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def location(tmp_path: Path) -> StoreLocation:
-    """The place of a store that nobody has created yet."""
+def sqlite_location(tmp_path: Path) -> StoreLocation:
+    """The place of an SQLite store that nobody has created yet."""
     return StoreLocation(tmp_path / "store" / "queue.db", "test")
+
+
+@pytest.fixture
+def location(request: pytest.FixtureRequest, sqlite_location: StoreLocation) -> StoreLocation:
+    """The place of a store; PostgreSQL's is there already, as nothing makes one by itself.
+
+    The tests of tests/service and tests/worker run on each kind of store; those of the others,
+    and those marked ``sqlite``, on SQLite.
+    """
+    if getattr(request, "param", "sqlite") == "postgresql":
+        return servers.empty_store()
+    return sqlite_location
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what promises something of every store on each kind of store."""
+    room = metafunc.definition.path.parent.name
+    kinds = ["sqlite", "postgresql"]
+    chosen = [kind for kind in kinds if metafunc.definition.get_closest_marker(kind)]
+    if "location" in metafunc.fixturenames and room in ("service", "worker"):
+        metafunc.parametrize("location", chosen or kinds, indirect=True)
 
 
 @pytest.fixture

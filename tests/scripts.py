@@ -17,9 +17,9 @@ from queuectl.db.engine import open_store
 from queuectl.domain.request import JobRequest
 from queuectl.errors import QueuectlError
 from queuectl.service import jobs
-from queuectl.settings import StoreLocation
+from queuectl.settings import locate_store
 
-location = StoreLocation(Path(sys.argv[1]), "test")
+location = locate_store(sys.argv[1])
 
 def ready():
     print("ready", flush=True)
@@ -29,7 +29,7 @@ def ready():
 
 
 def start_script(
-    folder: Path, store: Path, code: str, *, under: Sequence[str] = ()
+    folder: Path, store: Path | str, code: str, *, under: Sequence[str] = ()
 ) -> subprocess.Popen[str]:
     """Start a script on a store, ``under`` another program; talk to it through its pipes.
 
@@ -52,7 +52,7 @@ def await_ready(process: subprocess.Popen[str]) -> None:
     assert line == "ready\n", line + process.communicate()[1]
 
 
-def run_script(folder: Path, store: Path, code: str, *, under: Sequence[str] = ()) -> str:
+def run_script(folder: Path, store: Path | str, code: str, *, under: Sequence[str] = ()) -> str:
     """Run a script to its end; return what it printed. It must not fail."""
     process = start_script(folder, store, code, under=under)
     printed, complaint = process.communicate(timeout=60)

@@ -14,11 +14,12 @@ from typing import Any
 
 import psutil
 
+from queuectl.db import inspection
 from queuectl.db.engine import open_store
 from queuectl.db.models import JobRow
 from queuectl.service import workers
 from queuectl.service.rows import select_jobs
-from queuectl.settings import StoreLocation
+from queuectl.settings import ServerLocation, StoreLocation
 from tests.waiting import LIMIT_SECONDS, wait_until
 
 #: In the environment of all that a test starts; its value is the test's own folder.
@@ -26,17 +27,16 @@ MARK = "TEST_FOLDER"
 
 _START = """
 import json, sys
-from pathlib import Path
 from queuectl.errors import QueuectlError
-from queuectl.settings import StoreLocation
+from queuectl.settings import locate_store
 from queuectl.worker import supervisor
 
-path, plan = Path(sys.argv[1]), json.loads(sys.argv[2])
+location, plan = locate_store(sys.argv[1]), json.loads(sys.argv[2])
 queues = plan.pop("queues")
 queues = None if queues is None else tuple(queues)
 plan = supervisor.WorkerPlan(queues=queues, log_format="json", **plan)
 try:
-    sys.exit(supervisor.run_supervisor(StoreLocation(path, "test"), plan))
+    sys.exit(supervisor.run_supervisor(location, plan))
 except QueuectlError as error:
     sys.exit(f"refused: {error.message}")
 """
@@ -110,7 +110,7 @@ class Supervisors:
         out, err = (self._folder / f"supervisor-{number}.{end}" for end in ("out", "err"))
         with out.open("wb") as told, err.open("wb") as complained:
             process = subprocess.Popen(
-                [*under, sys.executable, "-c", _START, str(self.location), json.dumps(plan)],
+                [*under, sys.executable, "-c", _START, address_of(self.location), json.dumps(plan)],
                 stdin=subprocess.DEVNULL,
                 stdout=told,
                 stderr=complained,
@@ -170,10 +170,12 @@ class Supervisors:
         with closing(open_store(self.location)) as store:
             query = select_jobs().where(JobRow.state == "processing")
             assert store.read(lambda connection: connection.execute(query).all()) == []
-            check = store.read(
-                lambda connection: connection.exec_driver_sql("PRAGMA integrity_check").scalar()
-            )
-            assert check == "ok"
+            assert store.read(inspection.integrity_problems) == []
+
+
+def address_of(location: StoreLocation) -> str:
+    """Return what names the store to another process."""
+    return location.url if isinstance(location, ServerLocation) else str(location.path)
 
 
 def marked_environment(folder: Path) -> dict[str, str]:

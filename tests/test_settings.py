@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from queuectl.errors import InvalidInput
-from queuectl.settings import locate_store
+from queuectl.settings import ServerLocation, locate_store
 
 BOTH = {"QUEUECTL_DATABASE_URL": "sqlite:////url.db", "QUEUECTL_DB_PATH": "/path.db"}
 
@@ -64,7 +64,9 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("postgresql://me:secret@db/queue", "'postgresql' database"),
+        ("mysql://me:secret@db/queue", "'mysql' database"),
+        ("postgresql+psycopg://me:secret@db/queue", "'postgresql.psycopg' database"),
+        ("postgresql://me:secret@db/que\0ue", "NUL"),
         ("sqlite://", "names no file"),
         ("sqlite:///", "names no file"),
         ("a\0b", "NUL"),
@@ -91,3 +93,50 @@ def test_what_belongs_to_a_store_bears_its_name() -> None:
         "/a/queue.db.workers",
         "/a/queue.db.worker.log",
     ]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://db/queue", "postgresql://db/queue"),
+        ("postgres://me@db:5433/queue", "postgres://me@db:5433/queue"),
+        ("postgresql://me:secret@db/queue", "postgresql://me@db/queue"),
+        ("postgresql://me:sec/ret@db/queue", "postgresql://me@db/queue"),
+        ("postgresql://me:secret", "postgresql://me:***"),
+        (
+            "postgresql://h1,h2:5433/q?target_session_attrs=read-write&password=secret",
+            "postgresql://h1,h2:5433/q?target_session_attrs=read-write",
+        ),
+        (
+            "postgresql://db/q?sslpassword=secret&sslmode=require",
+            "postgresql://db/q?sslmode=require",
+        ),
+        ("postgresql://[::1]:5433/q", "postgresql://[::1]:5433/q"),
+        ("postgresql://", "postgresql://"),
+    ],
+)
+def test_a_url_is_shown_without_its_secrets_and_kept_as_it_is(url: str, shown: str) -> None:
+    location = locate_store(url, {})
+
+    assert isinstance(location, ServerLocation)
+    assert (str(location), location.url) == (shown, url)
+    assert "secret" not in f"{location!r} {location} {location.folder}"
+
+
+def test_messages_of_the_driver_lose_the_password() -> None:
+    location = locate_store("postgresql://me:se%63ret@db/queue", {})
+
+    assert isinstance(location, ServerLocation)
+    assert location.scrub("no secret and no se%63ret") == "no *** and no ***"
+
+
+def test_each_database_has_a_folder_of_its_own_whatever_the_password(tmp_path: Path) -> None:
+    def folder(url: str, **environ: str) -> Path:
+        return locate_store(url, environ).folder
+
+    one = folder("postgresql://me:old@db/queue")
+
+    assert one.parent == tmp_path / ".queuectl"
+    assert one == folder("postgresql://me:new@db/queue")
+    assert one != folder("postgresql://me:old@db/other")
+    assert folder("postgresql://", PGHOST="a") != folder("postgresql://", PGHOST="b")

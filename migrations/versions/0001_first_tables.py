@@ -17,14 +17,32 @@ branch_labels = None
 depends_on = None
 
 INSTANT = sa.DateTime(timezone=True)
+LARGE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+NAME = sa.String(128).with_variant(sa.String(128, collation="C"), "postgresql")
+
+#: PostgreSQL lets a fifth of a table die before it cleans up. With a million finished jobs behind
+#: the queue that is 200,000 dead entries at the head of the index that each claim reads; so it
+#: cleans after a thousand, and without pausing.
+CLEANED_OFTEN = {
+    "autovacuum_vacuum_scale_factor": 0.005,
+    "autovacuum_vacuum_threshold": 1000,
+    "autovacuum_vacuum_cost_delay": 0,
+    "autovacuum_analyze_scale_factor": 0.02,
+}
+#: A heartbeat changes no indexed column: with room left in its page it stays there (HOT).
+KEPT_IN_PLACE = {
+    "fillfactor": 50,
+    "autovacuum_vacuum_scale_factor": 0,
+    "autovacuum_vacuum_threshold": 200,
+}
 
 
 def upgrade() -> None:
     op.create_table(
         "jobs",
-        sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
-        sa.Column("id", sa.String(128), nullable=False),
-        sa.Column("queue", sa.String(128), nullable=False),
+        sa.Column("seq", LARGE, autoincrement=True, nullable=False),
+        sa.Column("id", NAME, nullable=False),
+        sa.Column("queue", NAME, nullable=False),
         sa.Column("command", sa.Text(), nullable=False),
         sa.Column("cwd", sa.Text()),
         sa.Column("env", sa.JSON()),
@@ -53,11 +71,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_jobs")),
         sa.UniqueConstraint("id", name=op.f("uq_jobs_id")),
         sqlite_autoincrement=True,
+        postgresql_with=CLEANED_OFTEN,
     )
     create_job_indexes()
     op.create_table(
         "attempts",
-        sa.Column("job_seq", sa.Integer(), nullable=False),
+        sa.Column("job_seq", LARGE, nullable=False),
         sa.Column("run", sa.Integer(), nullable=False),
         sa.Column("worker_id", sa.String(32), nullable=False),
         sa.Column("host", sa.Text(), nullable=False),
@@ -69,8 +88,8 @@ def upgrade() -> None:
         sa.Column("signal", sa.Integer()),
         sa.Column("cpu_user_seconds", sa.Float()),
         sa.Column("cpu_system_seconds", sa.Float()),
-        sa.Column("max_rss_bytes", sa.Integer()),
-        sa.Column("output_bytes", sa.Integer()),
+        sa.Column("max_rss_bytes", LARGE),
+        sa.Column("output_bytes", LARGE),
         sa.Column("output_tail", sa.LargeBinary()),
         sa.Column("error", sa.Text()),
         sa.ForeignKeyConstraint(
@@ -81,7 +100,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "dlq",
-        sa.Column("job_seq", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("job_seq", LARGE, autoincrement=False, nullable=False),
         sa.Column("died_at", INSTANT, nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("last_error", sa.Text()),
@@ -134,11 +153,12 @@ def create_small_tables() -> None:
         sa.Column("stop_mode", sa.String(8)),
         sa.Column("state", sa.String(8), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_workers")),
+        postgresql_with=KEPT_IN_PLACE,
     )
     op.create_index("ix_workers_supervisor_id", "workers", ["supervisor_id"])
     op.create_table(
         "queues",
-        sa.Column("name", sa.String(128), nullable=False),
+        sa.Column("name", NAME, nullable=False),
         sa.Column("paused_at", INSTANT),
         sa.Column("max_running", sa.Integer()),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_queues")),

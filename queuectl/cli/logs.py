@@ -82,6 +82,9 @@ def _print(store: engine.Store, job: domain.Job, run: int, lines: int | None, wr
     if not run:
         render.note(f"job {job.id} has not run yet; it is {job.state}")
         return
+    if (attempt := _find_elsewhere(store, job, run)) is not None:
+        _print_elsewhere(store, job, attempt, lines, write)
+        return
     printed = False
     if lines is not None:
         blocks = iter([logs.tail(store.location, job.seq, run, lines)])
@@ -91,13 +94,43 @@ def _print(store: engine.Store, job: domain.Job, run: int, lines: int | None, wr
         printed = printed or bool(block)
         write(block)
     write(b"")
-    if not printed and lines != 0:
+    if not printed and store.is_shared and job.state == domain.State.PROCESSING:
+        render.note(f"attempt {run} of job {job.id} has printed nothing yet, or runs elsewhere")
+    elif not printed and lines != 0:
         render.note(f"attempt {run} of job {job.id} has printed nothing")
+
+
+def _find_elsewhere(store: engine.Store, job: domain.Job, run: int) -> domain.Attempt | None:
+    """Return an attempt that has ended and whose output is on another machine."""
+    if not store.is_shared or logs.output_path(store.location, job.seq, run).exists():
+        return None
+    ended = jobs.history(store, job.id).attempts
+    return next((a for a in ended if a.run == run and a.output_bytes), None)
+
+
+def _print_elsewhere(
+    store: engine.Store,
+    job: domain.Job,
+    attempt: domain.Attempt,
+    lines: int | None,
+    write: Write,
+) -> None:
+    tail = logs.last_lines([attempt.output_tail or b""], lines)
+    write(tail)
+    write(b"")
+    path = logs.output_path(store.location, job.seq, attempt.run)
+    folder = path.parent.parent.name
+    render.note(
+        f"the last {len(attempt.output_tail or b'')} of {attempt.output_bytes} bytes; all of it is"
+        f" on {attempt.host}: ~/.queuectl/{folder}/{path.parent.name}/{path.name}"
+    )
 
 
 def _print_json(store: engine.Store, job: domain.Job, run: int, lines: int | None) -> None:
     if not run:
         output = b""
+    elif (attempt := _find_elsewhere(store, job, run)) is not None:
+        output = logs.last_lines([attempt.output_tail or b""], lines)
     elif lines is None:
         output = b"".join(logs.read_all(store.location, job.seq, run))
     else:
@@ -130,7 +163,7 @@ class _Follower:
         self._asked_at = time.monotonic()
 
     def follow(self, lines: int | None) -> None:
-        with wakeup.Doorbell(self._store.location) as bell:
+        with self._store.doorbell() as bell:
             run = self._job.runs
             if not run:
                 run = self._await_run(bell, 1)
@@ -154,7 +187,7 @@ class _Follower:
         shown = [*kept, rest] if rest else list(kept)
         self._write(b"".join(shown[len(shown) - lines :] if lines else []) or b"")
 
-    def _follow_attempt(self, bell: wakeup.Doorbell, reader: logs.OutputReader, run: int) -> None:
+    def _follow_attempt(self, bell: wakeup.Bell, reader: logs.OutputReader, run: int) -> None:
         while True:
             # First the state, then the output: what came before the end is there after it.
             over = self._job.runs > run or self._job.state != domain.State.PROCESSING
@@ -165,7 +198,7 @@ class _Follower:
                 return
             self._wait(bell, _LOOK_SECONDS)
 
-    def _await_run(self, bell: wakeup.Doorbell, run: int) -> int:
+    def _await_run(self, bell: wakeup.Bell, run: int) -> int:
         """Wait until attempt ``run`` has begun, and return it; 0 if there will be none."""
         told = None
         while self._job.runs < run:
@@ -184,7 +217,7 @@ class _Follower:
             return f"{failed}attempt {run} is due {when}"
         return f"job {self._job.id} is {self._job.state}; waiting for a worker"
 
-    def _wait(self, bell: wakeup.Doorbell, seconds: float) -> None:
+    def _wait(self, bell: wakeup.Bell, seconds: float) -> None:
         rang = bell.wait(seconds)
         if rang or time.monotonic() - self._asked_at >= _ASK_SECONDS:
             self._asked_at = time.monotonic()

@@ -10,7 +10,7 @@ import typer
 
 from queuectl.cli import completion, lazy, options, render
 from queuectl.cli.store import location, open_store
-from queuectl.db import engine, wakeup
+from queuectl.db import engine
 from queuectl.domain import durations, request
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.service import workers
@@ -147,7 +147,7 @@ def _await_end(store: engine.Store, supervisors: set[str], timeout: float | None
     """Wait until none of their workers is left, telling for whom; raises QueuectlError."""
     deadline = None if timeout is None else time.monotonic() + timeout
     told = ""
-    with wakeup.Doorbell(store.location) as bell:
+    with store.doorbell() as bell:
         while True:
             # One that was killed leaves nothing by itself.
             rescue.rescue_dead(store)

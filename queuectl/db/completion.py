@@ -6,11 +6,12 @@ SQLAlchemy is not imported: that would take longer than a person presses a key.
 
 from __future__ import annotations
 
+import re
 import sqlite3 as standard_sqlite
 from contextlib import closing
 from typing import Any
 
-from queuectl.settings import StoreLocation
+from queuectl.settings import ServerLocation, StoreLocation
 
 try:
     import pysqlite3.dbapi2 as _bundled
@@ -68,10 +69,26 @@ def _range(prefix: str) -> dict[str, Any]:
 
 
 def _read(location: StoreLocation, query: str, values: dict[str, Any]) -> list[Any]:
+    if isinstance(location, ServerLocation):
+        return _ask_server(location, query, values)
     try:
         uri = f"{location.path.as_uri()}?mode=ro"
         with closing(_LIBRARY.connect(uri, uri=True, timeout=0.1)) as connection:
             rows: list[Any] = connection.execute(query, values).fetchall()
             return rows
     except (_LIBRARY.Error, ValueError, UnicodeError):
+        return []
+
+
+def _ask_server(location: ServerLocation, query: str, values: dict[str, Any]) -> list[Any]:
+    try:
+        import psycopg
+    except ImportError:
+        return []
+    named = re.sub(r":([a-z]+)", r"%(\1)s", query)
+    try:
+        with psycopg.connect(location.url, connect_timeout=2) as connection:
+            connection.execute("SET LOCAL statement_timeout = 500")
+            return connection.execute(named.encode(), values).fetchall()
+    except (psycopg.Error, UnicodeError):
         return []

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from contextlib import suppress
+from datetime import datetime
+from typing import TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from queuectl.db import schema, sqlite
-from queuectl.errors import InvalidInput
+from queuectl.db import schema
+from queuectl.db.backend import backend_of, driver_error
+from queuectl.db.wakeup import Bell, Doorbell
+from queuectl.errors import InvalidInput, OutcomeUnknown
 from queuectl.settings import StoreLocation
 
 Result = TypeVar("Result")
+
+#: A statement that reads holds up nobody: an audit of millions of attempts may take minutes.
+READING_SECONDS = 300.0
 
 
 class Store:
@@ -21,10 +28,23 @@ class Store:
 
     def __init__(self, location: StoreLocation) -> None:
         self.location = location
-        self._engine = sqlite.create_sqlite_engine(location)
+        self._backend = backend_of(location)
+        #: How long a transaction is tried again; on a server, how long a statement of one that
+        #: writes may take, in seconds.
+        self.patience_seconds = self._backend.PATIENCE_SECONDS
+        #: On a server, how long a statement of a transaction that only reads may take, in seconds.
+        self.reading_seconds = READING_SECONDS
+        self._engine = self._backend.create_store_engine(location)
         self._connection: Connection | None = None
-        self._remembered: dict[Hashable, Any] = {}
+        self._bell: Bell | None = None
+        self._committing = False
+        self._remembered: dict[Hashable, object] = {}
         self._remembered_version: int | None = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether workers of several machines use it, so that leases decide about them."""
+        return self._backend.SHARED
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """Run ``work`` in one short read transaction: all that it reads is of one moment.
@@ -36,99 +56,150 @@ class Store:
     def write(self, work: Callable[[Connection], Result]) -> Result:
         """Run ``work`` in one write transaction: committed durably when this returns, or undone.
 
-        Waits for other writers in line; runs ``work`` again after a transient error, so it must
-        have no other effects. Rings the bell if a row changed. Raises StoreError, or whatever
-        ``work`` raises.
+        Waits for other writers; runs ``work`` again after a transient error, so it must have no
+        other effects. Rings the bell if a row changed. Raises StoreError, or whatever ``work``
+        raises; OutcomeUnknown if the reply to the commit was lost.
         """
 
         def attempt() -> tuple[Result, bool]:
-            with sqlite.writers_queue(self.location):
-                before = self._changes()
+            with self._backend.writers_queue(self.location):
+                before = self._backend.changes(self._open())
                 result = self._transact(work, writes=True)
-                return result, self._changes() != before
+                return result, self._backend.changes(self._open()) != before
 
         result, changed = self._retry(attempt)
         if changed:
-            sqlite.ring(self.location)
+            self._backend.ring(self.location)
         return result
+
+    def hush(self, connection: Connection) -> None:
+        """Wake nobody for what this transaction changes; a thousand sleepers cost the server much.
+
+        On SQLite the bell rings all the same, which costs nothing.
+        """
+        connection.info["hushed"] = True
 
     def remember(
         self, connection: Connection, key: Hashable, load: Callable[[Connection], Result]
     ) -> Result:
-        """Return ``load(connection)``, computed anew only if somebody else has committed since.
+        """Return ``load(connection)``, computed anew only if somebody else may have committed.
 
         For what this store's own transactions do not change: options, queues, one's own worker row.
         """
-        version = self.data_version()
+        version = self._backend.data_version(connection)
+        if version is None:
+            return load(connection)
         if version != self._remembered_version:
             self._remembered_version = version
             self._remembered.clear()
         if key not in self._remembered:
             self._remembered[key] = load(connection)
-        result: Result = self._remembered[key]
+        result: Result = self._remembered[key]  # type: ignore[assignment]  # what load returned
         return result
 
-    def data_version(self) -> int:
-        """Return a number that differs once another connection has committed (4 microseconds)."""
-        return int(self._driver().execute("PRAGMA data_version").fetchone()[0])
+    def data_version(self) -> int | None:
+        """Return a number that differs once another connection has committed, if there is one."""
+        return self._backend.data_version(self._open())
+
+    def clock(self, connection: Connection) -> datetime:
+        """Return the time by which leases are given and judged."""
+        return self._backend.clock(connection)
+
+    def doorbell(self) -> Bell:
+        """Return an ear for what others commit, on this store's own connection if it has one."""
+        if not self.is_shared:
+            return Doorbell(self.location)
+        from queuectl.db.listening import Listener
+
+        self._bell = listener = Listener(self.close)
+        if self._connection is not None:
+            listener.attend(self._connection)
+        return listener
 
     def close(self) -> None:
         """Close the connection; the next transaction opens it anew."""
         connection, self._connection = self._connection, None
         self._remembered_version = None
         if connection is not None:
-            connection.close()
+            self._backend.end_connection(connection)
 
     def _transact(self, work: Callable[[Connection], Result], *, writes: bool) -> Result:
         connection = self._open()
         connection.info["writes"] = writes
-        with connection.begin():
-            return work(connection)
+        connection.info["patience"] = self.patience_seconds if writes else self.reading_seconds
+        connection.info["hushed"] = False
+        transaction = connection.begin()
+        try:
+            result = work(connection)
+            if writes:
+                self._backend.announce(connection)
+            self._committing = writes
+            transaction.commit()
+        except BaseException:
+            with suppress(DBAPIError, self._backend.ERROR):  # what went wrong first is told
+                transaction.rollback()
+            raise
+        self._committing = False
+        return result
 
     def _open(self) -> Connection:
         if self._connection is None:
             connection = self._engine.connect()
             try:
-                sqlite.refuse_unsound_wal(connection)
+                self._backend.prepare_connection(self.location, connection)
                 schema.require_current(self.location, connection)
                 connection.rollback()
+                if self._bell is not None:
+                    self._bell.attend(connection)
             except BaseException:
-                connection.close()
+                self._backend.end_connection(connection)
                 raise
             self._connection = connection
         return self._connection
 
-    def _driver(self) -> Any:
-        return sqlite.driver_connection(self._open())
-
-    def _changes(self) -> int:
-        return int(self._driver().total_changes)
-
     def _retry(self, attempt: Callable[[], Result]) -> Result:
-        deadline = time.monotonic() + sqlite.PATIENCE_SECONDS
+        begun = time.monotonic()
         tries = 0
         while True:
+            self._committing = False
             try:
                 return attempt()
             except UnicodeEncodeError as error:  # a value that no text column holds
                 raise InvalidInput(f"{error.object[:60]!r} is not valid Unicode") from error
-            except (DBAPIError, sqlite.LIBRARY.Error) as error:
-                cause = sqlite.driver_error(error)
-                transient = sqlite.is_transient(cause) and time.monotonic() < deadline
-                if not transient:
-                    self.close()  # what state it is in after a failed commit is not known
-                    meaning = sqlite.translate_error(self.location, cause)
-                    if meaning is None:
-                        raise
-                    raise meaning from error
-            sqlite.pause_before_retry(tries)
+            except (DBAPIError, self._backend.ERROR) as error:
+                self._judge(error, time.monotonic() - begun)
+            self._backend.pause_before_retry(tries)
             tries += 1
+
+    def _judge(self, error: Exception, waited: float) -> None:
+        """Return if the transaction is to be tried again; raise what the error means if not."""
+        cause = driver_error(error)
+        unknown = self._committing and self._backend.is_outcome_unknown(cause)
+        connected = self._connection is not None
+        if (
+            not unknown
+            and waited < self.patience_seconds
+            and self._backend.is_worth_a_try(cause, connected=connected, waited=waited)
+        ):
+            if self._backend.is_disconnect(cause):
+                self.close()
+            return
+        self.close()  # what state it is in after a failed commit is not known
+        if unknown:
+            raise OutcomeUnknown(
+                f"{self.location}: the connection broke before the commit was confirmed",
+                hint="look whether it was done before you repeat it",
+            ) from error
+        meaning = self._backend.translate_error(self.location, cause)
+        if meaning is None:
+            raise error
+        raise meaning from error
 
 
 def open_store(location: StoreLocation) -> Store:
-    """Return the store at ``location``, created or upgraded first where that is needed.
+    """Return the store at ``location``; an SQLite one is created or upgraded where needed.
 
-    Raises StoreError when the file is not a store, is newer than this program, or out of reach.
+    Raises StoreError when it is no store, is newer than this program, or out of reach.
     """
     schema.prepare(location)
     return Store(location)

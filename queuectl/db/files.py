@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from queuectl.errors import StoreError
+from queuectl.settings import StoreLocation
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
@@ -37,6 +38,22 @@ def create_private_folder(path: Path) -> None:
             f"{path} is not a folder of yours, and queuectl keeps private files there",
             hint="move it away, or name another store with --db PATH",
         )
+
+
+def prepare_side_files(location: StoreLocation) -> None:
+    """Create the folders that stand beside a store on this machine; raises StoreError."""
+    try:
+        if not location.folder.is_dir():
+            location.folder.parent.mkdir(parents=True, exist_ok=True)
+            create_private_folder(location.folder)
+        create_private_folder(location.logs)
+        create_private_folder(location.workers)
+    except OSError as error:
+        raise StoreError(
+            f"{location} cannot be created: {error.strerror}: {error.filename}",
+            hint="check the owner, mode and free space of that folder, or name another store"
+            " with --db PATH",
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -18,13 +20,43 @@ _WAL_READERS = (123, 127)
 _SHARED_BYTES = (0x40000002, 0x40000002 + 509)
 
 
+_INVALID_INDEXES = """
+    SELECT 'index ' || c.relname || ' is not valid'
+    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+    WHERE NOT i.indisvalid AND c.relnamespace = current_schema()::regnamespace
+"""
+#: Sessions that have been in a transaction, doing nothing, for longer than any of queuectl's.
+_IDLERS = """
+    SELECT 'session ' || pid || ' of ' || coalesce(usename, '?')
+        || coalesce(' (' || nullif(application_name, '') || ')', '') || ' for '
+        || extract(epoch FROM clock_timestamp() - state_change)::int || 's'
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND starts_with(state, 'idle in transaction')
+        AND state_change < clock_timestamp() - interval '10 seconds'
+    ORDER BY state_change LIMIT 10
+"""
+_STRANDED = tuple(
+    f"SELECT '{table} jobs ' || t.job_seq FROM {table} t"  # noqa: S608  # names of ours
+    " LEFT JOIN jobs j ON j.seq = t.job_seq WHERE j.seq IS NULL ORDER BY 1 LIMIT 100"
+    for table in ("attempts", "dlq")
+)
+
+
 def integrity_problems(connection: Connection) -> list[str]:
-    """Return what the database's own check of its file finds; nothing when all is well."""
+    """Return what the database's own check of its file finds; nothing when all is well.
+
+    A server watches over its files itself (data checksums); what it can tell is that an index was
+    not built to its end.
+    """
+    if connection.dialect.name == "postgresql":
+        return list(connection.exec_driver_sql(_INVALID_INDEXES).scalars())
     return _run_check(connection, "PRAGMA integrity_check")
 
 
 def foreign_key_problems(connection: Connection) -> list[str]:
     """Return the rows that point at a row that is gone, as ``table``, ``row`` and ``parent``."""
+    if connection.dialect.name == "postgresql":
+        return [line for query in _STRANDED for line in connection.exec_driver_sql(query).scalars()]
     return _run_check(connection, "PRAGMA foreign_key_check")
 
 
@@ -37,9 +69,30 @@ def _run_check(connection: Connection, pragma: str) -> list[str]:
     return [line for line in lines if line != "ok"]
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What a PostgreSQL server tells of itself. ``idlers`` keep a transaction open."""
+
+    version: str
+    now: datetime
+    durability: dict[str, str]
+    idlers: list[str]
+
+
+def look_at_server(connection: Connection) -> Server:
+    """Ask a server what may trouble a queue."""
+    names = ("fsync", "full_page_writes", "synchronous_commit")
+    return Server(
+        version=str(connection.exec_driver_sql("SHOW server_version").scalar_one()),
+        now=connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one(),
+        durability={n: connection.exec_driver_sql(f"SHOW {n}").scalar_one() for n in names},
+        idlers=list(connection.exec_driver_sql(_IDLERS).scalars()),
+    )
+
+
 def journal_mode(location: StoreLocation) -> str:
     """Return the journal mode that the store has: ``wal`` or ``delete``."""
-    engine = sqlite.create_sqlite_engine(location)
+    engine = sqlite.create_store_engine(location)
     try:
         with engine.connect() as connection:
             return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())

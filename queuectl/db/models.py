@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     CheckConstraint,
     DateTime,
     Float,
@@ -22,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeEngine
 
 #: The migration that these tables stand for; a test holds it to the newest one in ``migrations/``.
 SCHEMA_REVISION = "0001"
@@ -45,9 +47,19 @@ class Instant(TypeDecorator[datetime]):
         return None if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None or value.tzinfo is not None:
-            return value
-        return value.replace(tzinfo=UTC)
+        if value is None:
+            return None
+        # SQLite gives no zone, PostgreSQL the session's.
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+#: A number that may outgrow 32 bits. SQLite has but one kind, and a key must be called INTEGER.
+LARGE = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _name(length: int) -> TypeEngine[str]:
+    """Text that is compared by its bytes everywhere: a prefix is a range of an index then."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
 
 
 class Base(DeclarativeBase):
@@ -62,9 +74,9 @@ class JobRow(Base):
 
     __tablename__ = "jobs"
 
-    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
-    id: Mapped[str] = mapped_column(String(128), unique=True)
-    queue: Mapped[str] = mapped_column(String(128))
+    seq: Mapped[int] = mapped_column(LARGE, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(_name(128), unique=True)
+    queue: Mapped[str] = mapped_column(_name(128))
     command: Mapped[str] = mapped_column(Text)
     cwd: Mapped[str | None] = mapped_column(Text)
     env: Mapped[dict[str, str] | None]
@@ -132,7 +144,7 @@ class AttemptRow(Base):
     __tablename__ = "attempts"
 
     job_seq: Mapped[int] = mapped_column(
-        ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True
+        LARGE, ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True
     )
     run: Mapped[int] = mapped_column(Integer, primary_key=True)
     worker_id: Mapped[str] = mapped_column(String(32))
@@ -145,8 +157,8 @@ class AttemptRow(Base):
     signal: Mapped[int | None] = mapped_column(Integer)
     cpu_user_seconds: Mapped[float | None] = mapped_column(Float)
     cpu_system_seconds: Mapped[float | None] = mapped_column(Float)
-    max_rss_bytes: Mapped[int | None] = mapped_column(Integer)
-    output_bytes: Mapped[int | None] = mapped_column(Integer)
+    max_rss_bytes: Mapped[int | None] = mapped_column(LARGE)
+    output_bytes: Mapped[int | None] = mapped_column(LARGE)
     #: The last 4 KiB of what it printed.
     output_tail: Mapped[bytes | None] = mapped_column(LargeBinary)
     error: Mapped[str | None] = mapped_column(Text)
@@ -161,7 +173,7 @@ class DeadLetterRow(Base):
     __tablename__ = "dlq"
 
     job_seq: Mapped[int] = mapped_column(
-        ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False
+        LARGE, ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False
     )
     died_at: Mapped[datetime]
     reason: Mapped[str] = mapped_column(Text)
@@ -186,6 +198,7 @@ class WorkerRow(Base):
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     supervisor_id: Mapped[str] = mapped_column(String(32), index=True)
     host: Mapped[str] = mapped_column(Text)
+    #: Where its lock can be tried: ``db/presence.neighbourhood``.
     boot_id: Mapped[str] = mapped_column(String(64))
     pid: Mapped[int] = mapped_column(Integer)
     slots: Mapped[int] = mapped_column(Integer)
@@ -206,6 +219,6 @@ class QueueRow(Base):
 
     __tablename__ = "queues"
 
-    name: Mapped[str] = mapped_column(String(128), primary_key=True)
+    name: Mapped[str] = mapped_column(_name(128), primary_key=True)
     paused_at: Mapped[datetime | None]
     max_running: Mapped[int | None] = mapped_column(Integer)

@@ -7,12 +7,13 @@ use it: everything else goes through SQLAlchemy's execution.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Dialect
 from sqlalchemy.sql.expression import ClauseElement
 
 
@@ -22,8 +23,11 @@ def instant_text(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat(" ", "microseconds").removesuffix("+00:00")
 
 
+_CAST = r"(::(TIMESTAMP WITH TIME ZONE|DOUBLE PRECISION|[A-Z]+(\(\d+\))?))?"
+
+
 class Prepared:
-    """One Core statement with named parameters, for one kind of database.
+    """One Core statement with named parameters, compiled once for each kind of database.
 
     Values are what the driver takes; instants are the exception and may be given as they are.
     Results are the driver's rows. Raises the driver's own errors.
@@ -31,42 +35,98 @@ class Prepared:
 
     def __init__(self, statement: ClauseElement) -> None:
         self._statement = statement
-        self._sql = ""
-        self._names: Sequence[str] = ()
-        self._fixed: dict[str, Any] = {}
+        self._compiled: dict[str, _Compiled] = {}
 
     def fetch(self, connection: Connection, values: Mapping[str, Any]) -> list[Any]:
         """Execute once and return all rows."""
-        cursor = self._cursor(connection)
+        compiled = self._compile(connection)
+        cursor = connection.connection.cursor()
         try:
-            cursor.execute(self._sql, self._bind(values))
+            cursor.execute(compiled.sql, compiled.bind(values))
             return list(cursor.fetchall())
         finally:
             cursor.close()
 
     def execute(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
         """Execute for each row of values; return how many database rows matched in all."""
-        cursor = self._cursor(connection)
+        compiled = self._compile(connection)
+        cursor = connection.connection.cursor()
         try:
-            cursor.executemany(self._sql, [self._bind(row) for row in rows])
+            if compiled.batch is not None and len(rows) > 1:
+                cursor.execute(compiled.batch, compiled.bind_columns(rows))
+            elif len(rows) == 1:
+                cursor.execute(compiled.sql, compiled.bind(rows[0]))
+            else:
+                cursor.executemany(compiled.sql, [compiled.bind(row) for row in rows])
             return int(cursor.rowcount)
         finally:
             cursor.close()
 
-    def _cursor(self, connection: Connection) -> Any:
-        if not self._sql:
-            compiled: Any = self._statement.compile(dialect=connection.dialect)
-            self._sql = str(compiled)
-            self._names = compiled.positiontup or ()
-            # Constants in the statement, such as a LIMIT, are parameters of the compiled one.
-            self._fixed = {
-                name: compiled.binds[name].value
-                for name in self._names
-                if not compiled.binds[name].required
-            }
-        return connection.connection.cursor()
+    def _compile(self, connection: Connection) -> _Compiled:
+        dialect = connection.dialect
+        found = self._compiled.get(dialect.name)
+        if found is None:
+            found = self._compiled[dialect.name] = _Compiled(self._statement, dialect)
+        return found
 
-    def _bind(self, values: Mapping[str, Any]) -> list[Any]:
+
+class _Compiled:
+    """A statement as one kind of database takes it."""
+
+    def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
+        compiled: Any = statement.compile(dialect=dialect)
+        self.sql = str(compiled)
+        #: In their order where the driver takes values by place; None where it takes names.
+        self._order: Sequence[str] | None = compiled.positiontup
+        self._names: Sequence[str] = compiled.positiontup or tuple(compiled.binds)
+        # Constants in the statement, such as a LIMIT, are parameters of the compiled one.
+        self._fixed: dict[str, Any] = {
+            name: compiled.binds[name].value
+            for name in self._names
+            if not compiled.binds[name].required
+        }
+        #: The statement for many rows of values at once, where the database has arrays.
+        self.batch: str | None = None
+        if self._order is None:
+            self.batch = batch_statement(compiled, [n for n in self._names if n not in self._fixed])
+
+    def bind(self, values: Mapping[str, Any]) -> Any:
+        """Return one row's values as the driver takes them."""
         fixed = self._fixed
-        bound = [fixed[name] if name in fixed else values[name] for name in self._names]
+        if self._order is None:
+            return {name: fixed[name] if name in fixed else values[name] for name in self._names}
+        bound = [fixed[name] if name in fixed else values[name] for name in self._order]
         return [instant_text(v) if v.__class__ is datetime else v for v in bound]
+
+    def bind_columns(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the values of many rows, an array for each name."""
+        names = [name for name in self._names if name not in self._fixed]
+        return {**self._fixed, **{name: [row[name] for row in rows] for name in names}}
+
+
+def batch_statement(compiled: Any, names: Sequence[str]) -> str | None:
+    """Return an UPDATE or INSERT of one row as one of many, whose values come as arrays.
+
+    Ten rows at once are updated in 0.4 times the time of ten statements in a pipeline.
+    """
+    sql = str(compiled)
+    if not (compiled.isupdate or compiled.isinsert):
+        return None
+    columns = {}
+    for name in names:
+        kind = compiled.dialect.type_compiler_instance.process(compiled.binds[name].type)
+        kind = kind.partition(" COLLATE")[0]
+        # Behind the name stands a cast of the driver's, to the same type.
+        sql = re.sub(rf"%\({name}\)s{_CAST}", f"given.{name}", sql)
+        columns[name] = f"%({name})s::{kind}[]"
+    source = f"unnest({', '.join(columns.values())}) AS given({', '.join(columns)})"
+    if sql.startswith("UPDATE") and " WHERE " in sql:
+        head, _, tail = sql.partition(" WHERE ")
+        # Rows are found by their key. To a planner whose statistics date from an empty queue, the
+        # index of a state looks shorter still: it read all of 20,000 pending rows for each ten.
+        tail = re.sub(r"(jobs\.state) = ('\w+')", r"\1 || '' = \2", tail)
+        return f"{head} FROM {source} WHERE {tail}"
+    if sql.startswith("INSERT") and " VALUES (" in sql:
+        head, _, tail = sql.partition(" VALUES (")
+        return f"{head} SELECT {tail.rstrip().removesuffix(')')} FROM {source}"  # noqa: S608  # no value
+    return None

@@ -11,12 +11,14 @@ import fcntl
 import os
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from queuectl.db.files import PRIVATE_FILE
-from queuectl.settings import StoreLocation
+from queuectl.settings import ServerLocation, StoreLocation
 
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+_IDLE = "idle"
 
 
 class Presence:
@@ -58,6 +60,58 @@ class Presence:
             with suppress(FileNotFoundError):
                 self._path.unlink()
         os.close(self._descriptor)
+
+
+def boot_id() -> str:
+    """Return the kernel's random name of this boot."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        import psutil  # where there is no such file
+
+        return str(psutil.boot_time())
+
+
+def neighbourhood(location: StoreLocation, boot: str | None = None) -> str:
+    """Return where a worker's lock can be tried, as its row says it.
+
+    For a store on a server that is this very folder, of this boot of this machine: another user or
+    container of the same machine has other files, and a lock that is missing there tells nothing.
+    """
+    boot = boot or boot_id()
+    if not isinstance(location, ServerLocation):
+        return boot
+    status = location.workers.stat()
+    return f"{boot}/{status.st_dev:x}.{status.st_ino:x}"
+
+
+class Neighbours:
+    """Tells which workers live: those of this machine by their locks, others by their leases."""
+
+    def __init__(self, location: StoreLocation, now: datetime) -> None:
+        self._location = location
+        self._now = now
+        shared = isinstance(location, ServerLocation)
+        self._here = neighbourhood(location) if shared else None
+
+    def is_near(self, place: str) -> bool:
+        """Whether the lock of a worker of that place can be tried from here."""
+        return self._here is None or place == self._here
+
+    def lives(self, worker_id: str, place: str, lease_expires_at: datetime) -> bool:
+        """Whether a worker that its row calls alive is that."""
+        if self.is_near(place):
+            return is_held(self._location, worker_id)
+        return lease_expires_at > self._now
+
+
+def has_loose(location: StoreLocation) -> bool:
+    """Whether a worker's file is there that nobody holds: its worker has died."""
+    return any(
+        not is_held(location, entry.name)
+        for entry in os.scandir(location.workers)
+        if entry.name != _IDLE
+    )
 
 
 def take(location: StoreLocation, worker_id: str, *, create: bool) -> Presence | None:
@@ -105,7 +159,7 @@ class IdleSign:
     """
 
     def __init__(self, location: StoreLocation) -> None:
-        self._descriptor = os.open(location.workers / "idle", _FLAGS | os.O_CREAT, PRIVATE_FILE)
+        self._descriptor = os.open(location.workers / _IDLE, _FLAGS | os.O_CREAT, PRIVATE_FILE)
         self._hung_out = False
 
     def hang_out(self, idle: bool) -> None:

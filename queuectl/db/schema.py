@@ -13,23 +13,31 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from queuectl.db import filesystem, sqlite
-from queuectl.db.files import create_private_file, create_private_folder, sync_folder
+from queuectl.db.backend import backend_of, driver_error
+from queuectl.db.files import create_private_file, prepare_side_files, sync_folder
 from queuectl.db.models import SCHEMA_REVISION, Base
 from queuectl.errors import SchemaMismatch, StoreError
-from queuectl.settings import StoreLocation
+from queuectl.settings import ServerLocation, StoreLocation
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
+#: The advisory lock of whoever migrates a store on a server: "QCTL".
+_MIGRATION_LOCK = 0x5143544C
 
 
 def prepare(location: StoreLocation) -> None:
     """Make sure that the store exists and has this program's tables.
 
-    Costs one stat and one read when it does; imports Alembic only when something must change.
-    Raises StoreError.
+    Costs one stat and one read when it does; imports Alembic only when something must change. A
+    store on a server is neither created nor upgraded here: it is looked at when it is opened, and
+    others may be using it. Raises StoreError.
     """
+    if isinstance(location, ServerLocation):
+        backend_of(location)
+        prepare_side_files(location)
+        return
     if not _exists(location):
         upgrade(location)
         return
@@ -44,16 +52,23 @@ def upgrade(location: StoreLocation) -> bool:
 
     Raises StoreError.
     """
-    if _exists(location) and stored_revision(location) == SCHEMA_REVISION:
-        return False
+    if _has_place(location):
+        revision = stored_revision(location)
+        if revision == SCHEMA_REVISION:
+            return False
+        _refuse_newer(location, revision)
     from alembic import command
 
     with migrating(location) as connection:
         config = alembic_config(location)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-    sqlite.ring(location)
+    backend_of(location).ring(location)
     return True
+
+
+def _has_place(location: StoreLocation) -> bool:
+    return isinstance(location, ServerLocation) or _exists(location)
 
 
 def check(location: StoreLocation) -> list[str]:
@@ -65,45 +80,45 @@ def check(location: StoreLocation) -> list[str]:
     from alembic.runtime.migration import MigrationContext
 
     stored_revision(location)
-    engine = sqlite.create_sqlite_engine(location)
-    with engine.connect() as connection:
+    with _translated(location), _connection(location) as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         return [str(difference) for difference in compare_metadata(context, Base.metadata)]
 
 
 def stored_revision(location: StoreLocation) -> str | None:
-    """Return the revision that the store's file says it has; raises StoreError if it is none."""
-    engine = sqlite.create_sqlite_engine(location)
+    """Return the revision that the store says it has; raises StoreError if it is none."""
+    backend = backend_of(location)
     try:
-        with engine.connect() as connection:
-            return _read_revision(location, connection)
-    except (DBAPIError, sqlite.LIBRARY.Error) as error:
+        with _connection(location) as connection:
+            return backend.stored_revision(location, connection)
+    except (DBAPIError, backend.ERROR) as error:
         raise (
-            sqlite.translate_error(location, sqlite.driver_error(error))
+            backend.translate_error(location, driver_error(error))
             or sqlite.not_a_store(location, "it has no schema revision")
         ) from error
+
+
+@contextmanager
+def _connection(location: StoreLocation) -> Iterator[Connection]:
+    engine = backend_of(location).create_store_engine(location)
+    try:
+        with engine.connect() as connection:
+            yield connection
     finally:
         engine.dispose()
 
 
 def require_current(location: StoreLocation, connection: Connection) -> None:
     """Refuse a store whose tables are not this program's; raises SchemaMismatch."""
-    revision = _read_revision(location, connection)
+    revision = backend_of(location).stored_revision(location, connection)
     if revision != SCHEMA_REVISION:
         _refuse_newer(location, revision)
         raise SchemaMismatch(
-            f"{location} has schema {revision}, and this program needs {SCHEMA_REVISION}",
+            f"{location} has no tables of queuectl's yet"
+            if revision is None
+            else f"{location} has schema {revision}, and this program needs {SCHEMA_REVISION}",
             hint="run: queuectl db upgrade",
         )
-
-
-def _read_revision(location: StoreLocation, connection: Connection) -> str | None:
-    driver = sqlite.driver_connection(connection)
-    application = driver.execute("PRAGMA application_id").fetchone()[0]
-    if application != sqlite.APPLICATION_ID:
-        raise sqlite.not_a_store(location, "it is another program's SQLite database")
-    row = driver.execute("SELECT version_num FROM alembic_version").fetchone()
-    return None if row is None else str(row[0])
 
 
 def _refuse_newer(location: StoreLocation, revision: str | None) -> None:
@@ -165,6 +180,10 @@ def migrating(location: StoreLocation) -> Iterator[Connection]:
     A new store is built under another name and renamed when it is whole, so that a file of the
     store's name is always a store. Raises StoreError.
     """
+    if isinstance(location, ServerLocation):
+        with _translated(location), _server_migration(location) as connection:
+            yield connection
+        return
     _prepare_folder(location)
     with sqlite.writers_queue(location), _translated(location):
         if _exists(location):
@@ -182,7 +201,7 @@ def migrating(location: StoreLocation) -> Iterator[Connection]:
 
 @contextmanager
 def _migration_connection(location: StoreLocation, *, new: bool = False) -> Iterator[Connection]:
-    engine = sqlite.create_sqlite_engine(location)
+    engine = sqlite.create_store_engine(location)
     try:
         with engine.connect() as connection:
             sqlite.refuse_unsound_wal(connection)
@@ -205,15 +224,26 @@ def _migration_connection(location: StoreLocation, *, new: bool = False) -> Iter
         engine.dispose()
 
 
+@contextmanager
+def _server_migration(location: ServerLocation) -> Iterator[Connection]:
+    """One transaction for all migrations; a second one waits, and finds them done."""
+    from queuectl.db import postgresql
+
+    with _connection(location) as connection:
+        postgresql.prepare_connection(location, connection)
+        connection.rollback()
+        connection.info["writes"] = True
+        connection.info["patience"] = None
+        with connection.begin():
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+            yield connection
+
+
 def _prepare_folder(location: StoreLocation) -> None:
+    prepare_side_files(location)
     try:
-        if not location.folder.is_dir():
-            location.folder.parent.mkdir(parents=True, exist_ok=True)
-            create_private_folder(location.folder)
         create_private_file(location.lock)
         create_private_file(location.bell)
-        create_private_folder(location.logs)
-        create_private_folder(location.workers)
     except OSError as error:
         raise StoreError(
             f"{location} cannot be created: {error.strerror}: {error.filename}",
@@ -224,10 +254,11 @@ def _prepare_folder(location: StoreLocation) -> None:
 
 @contextmanager
 def _translated(location: StoreLocation) -> Iterator[None]:
+    backend = backend_of(location)
     try:
         yield
-    except (DBAPIError, sqlite.LIBRARY.Error) as error:
-        meaning = sqlite.translate_error(location, sqlite.driver_error(error))
+    except (DBAPIError, backend.ERROR) as error:
+        meaning = backend.translate_error(location, driver_error(error))
         if meaning is None:
             raise
         raise meaning from error

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
 
@@ -28,6 +29,10 @@ except ImportError:  # no wheel for this platform
 #: The library that opens every store in this process; two of them would break each other's locks.
 LIBRARY: ModuleType = _bundled or standard_sqlite
 
+#: No other machine uses such a store: the lock on a worker's file tells whether it lives.
+SHARED = False
+#: The driver's own error, which statements below SQLAlchemy raise.
+ERROR: type[Exception] = LIBRARY.Error
 #: How long a writer waits for the others, in seconds.
 PATIENCE_SECONDS = 10.0
 #: "QCTL": what ``PRAGMA application_id`` says of a file that is a queuectl store.
@@ -52,7 +57,7 @@ def journal_mode(filesystem_kind: str | None = None) -> str:
     return "wal" if library_is_sound() and not is_remote(filesystem_kind) else "delete"
 
 
-def create_sqlite_engine(location: StoreLocation) -> Engine:
+def create_store_engine(location: StoreLocation) -> Engine:
     """Return an engine whose connections are ready for queuectl; the file must exist."""
     engine = create_engine(
         "sqlite+pysqlite://",
@@ -89,6 +94,21 @@ def _begin(connection: Connection) -> None:
 def driver_connection(connection: Connection) -> Any:
     """Return the bare driver's connection below SQLAlchemy's."""
     return connection.connection.driver_connection
+
+
+def prepare_connection(location: StoreLocation, connection: Connection) -> None:
+    """Refuse a store that this library could spoil; raises StoreError."""
+    refuse_unsound_wal(connection)
+
+
+def stored_revision(location: StoreLocation, connection: Connection) -> str | None:
+    """Return the revision that the store says it has; raises StoreError if it is none."""
+    driver = driver_connection(connection)
+    application = driver.execute("PRAGMA application_id").fetchone()[0]
+    if application != APPLICATION_ID:
+        raise not_a_store(location, "it is another program's SQLite database")
+    row = driver.execute("SELECT version_num FROM alembic_version").fetchone()
+    return None if row is None else str(row[0])
 
 
 def refuse_unsound_wal(connection: Connection) -> None:
@@ -167,6 +187,30 @@ def ring(location: StoreLocation) -> None:
         os.utime(location.bell)
 
 
+def changes(connection: Connection) -> int:
+    """Return how many rows this connection has ever changed."""
+    return int(driver_connection(connection).total_changes)
+
+
+def announce(connection: Connection) -> None:
+    """Do nothing: the bell is rung after the commit, when it can be seen."""
+
+
+def data_version(connection: Connection) -> int | None:
+    """Return a number that differs once another connection has committed (4 microseconds)."""
+    return int(driver_connection(connection).execute("PRAGMA data_version").fetchone()[0])
+
+
+def clock(connection: Connection) -> datetime:
+    """Return the time; all who use such a store have the same clock."""
+    return datetime.now(UTC)
+
+
+def is_outcome_unknown(error: BaseException) -> bool:
+    """Whether a commit that failed with this may stand all the same: its worker finds out."""
+    return False
+
+
 _BUSY, _LOCKED, _READONLY, _IOERR, _FULL, _CANTOPEN, _CORRUPT, _NOTADB = 5, 6, 8, 10, 13, 14, 11, 26
 
 
@@ -222,6 +266,21 @@ def is_transient(error: BaseException) -> bool:
     return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in (_BUSY, _LOCKED)
 
 
+def is_worth_a_try(error: BaseException, *, connected: bool, waited: float) -> bool:
+    """Whether the same transaction may succeed a moment later."""
+    return is_transient(error)
+
+
+def is_disconnect(error: BaseException) -> bool:
+    """Whether the connection is of no use any more."""
+    return False
+
+
 def pause_before_retry(attempt: int) -> None:
     """Sleep a little longer each time."""
     time.sleep(min(0.002 * 2**attempt, 0.2))
+
+
+def end_connection(connection: Connection) -> None:
+    """Close a connection, whatever state it is in."""
+    connection.close()

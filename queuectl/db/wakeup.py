@@ -11,7 +11,7 @@ from __future__ import annotations
 import select
 import time
 from contextlib import suppress
-from typing import Self
+from typing import Any, Protocol, Self
 
 from queuectl.settings import StoreLocation
 
@@ -24,8 +24,27 @@ except ImportError:  # not Linux
 POLL_SECONDS = 0.02
 
 
+class Bell(Protocol):
+    """What a sleeper hears others' commits with, whatever kind of store it is."""
+
+    #: Why it hears nothing; whoever sleeps looks by himself more often then.
+    deafness: str | None
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exception: object) -> None: ...
+    @property
+    def fileno(self) -> int | None: ...
+    @property
+    def must_be_asked(self) -> bool: ...
+    def heard(self) -> bool: ...
+    def wait(self, seconds: float) -> bool: ...
+    def attend(self, connection: Any) -> None: ...
+
+
 class Doorbell:
     """One sleeper's ear; close it, or use it in a ``with``."""
+
+    deafness: str | None = None
 
     def __init__(self, location: StoreLocation) -> None:
         self._path = location.bell
@@ -61,6 +80,14 @@ class Doorbell:
     def fileno(self) -> int | None:
         """A descriptor that becomes readable when the bell rings; None where it must be polled."""
         return None if self._inotify is None else self._inotify.fileno()
+
+    @property
+    def must_be_asked(self) -> bool:
+        """Whether it can have rung without its descriptor saying so."""
+        return self._inotify is None
+
+    def attend(self, connection: Any) -> None:
+        """Do nothing: this ear needs no connection."""
 
     def heard(self) -> bool:
         """Whether it rang since the last call. Never blocks."""

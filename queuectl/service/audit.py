@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, String, bindparam, text
 
 from queuectl.db import inspection
 from queuectl.db.engine import Store
@@ -53,7 +53,7 @@ WITH each AS (
 ), history AS (
     SELECT job_seq, count(*) AS recorded, min(run) AS first, max(run) AS last,
         max(finished_at) AS ended,
-        sum(CASE WHEN started_at < earlier THEN 1 ELSE 0 END) AS overlaps,
+        sum(CASE WHEN started_at < earlier THEN 1 ELSE 0 END) AS "overlaps",
         sum(CASE WHEN outcome IN ('failed', 'timed out') THEN 1 ELSE 0 END) AS charged,
         sum(CASE WHEN outcome = 'lost' THEN 1 ELSE 0 END) AS lost,
         sum(CASE WHEN outcome = 'completed' THEN 1 ELSE 0 END) AS completed,
@@ -63,7 +63,7 @@ WITH each AS (
     SELECT j.seq, j.id, j.state, coalesce(h.recorded, 0) AS recorded,
         coalesce(h.overlaps, 0)
             + CASE WHEN j.state = 'processing' AND h.ended > j.claimed_at THEN 1 ELSE 0 END
-            AS overlaps,
+            AS "overlaps",
         CASE WHEN coalesce(h.recorded, 0)
                 <> j.runs - CASE WHEN j.state = 'processing' THEN 1 ELSE 0 END
             OR h.first <> 1 OR h.last <> h.recorded THEN 1 ELSE 0 END AS gaps,
@@ -84,7 +84,7 @@ _TOTALS = text(
     _JUDGED  # noqa: S608  # constants
     + """
     SELECT count(*) AS jobs, coalesce(sum(recorded), 0) AS attempts,
-        coalesce(sum(overlaps), 0) AS overlaps, coalesce(sum(gaps), 0) AS gaps,
+        coalesce(sum("overlaps"), 0) AS "overlaps", coalesce(sum(gaps), 0) AS gaps,
         coalesce(sum(beyond), 0) AS beyond, coalesce(sum(wrong), 0) AS wrong,
         coalesce(sum(held), 0) AS held,
         coalesce(sum(CASE WHEN state = 'completed' THEN 1 ELSE 0 END), 0) AS completed,
@@ -136,7 +136,7 @@ _OPEN = text(
         AND worker_id NOT IN :gone AS closed
     FROM jobs WHERE state = 'processing' ORDER BY seq
     """
-).bindparams(bindparam("gone", expanding=True))
+).bindparams(bindparam("gone", expanding=True, type_=String))
 _LETTERS = text(
     """
     SELECT j.id FROM jobs j LEFT JOIN dlq d ON d.job_seq = j.seq
@@ -176,7 +176,7 @@ def _check_history(connection: Connection) -> list[Check]:
 
 
 def _breakers(connection: Connection, column: str) -> list[str]:
-    query = f"{_JUDGED} SELECT id FROM judged WHERE {column} > 0 ORDER BY seq LIMIT :most"  # noqa: S608
+    query = f'{_JUDGED} SELECT id FROM judged WHERE "{column}" > 0 ORDER BY seq LIMIT :most'  # noqa: S608
     return list(connection.execute(text(query), {"most": MOST_IDS}).scalars())
 
 

@@ -47,11 +47,14 @@ from queuectl.service.statements import (
     INSERT_DEAD,
     NEXT_DUE,
     OWN_ROW,
+    OWN_ROW_KEPT,
     PROMOTE,
     SELECT,
     SETTLE,
     Candidate,
 )
+
+_AT_REST = (State.COMPLETED, State.DEAD)
 
 
 @dataclass(slots=True)
@@ -155,7 +158,7 @@ def _apply_each(
 
 def _turn(connection: Connection, plan: _Plan, apply: _Apply) -> tuple[Turn, str]:
     store, claimant = plan.store, plan.claimant
-    stop_mode = _require_alive(store, connection, claimant.worker_id)
+    stop_mode = _require_alive(store, connection, claimant.worker_id, OWN_ROW_KEPT)
     options = store.remember(connection, "options", config.load)
     now = datetime.now(UTC)
     decisions = _settle(connection, claimant, plan.ended, options, now, apply)
@@ -168,6 +171,8 @@ def _turn(connection: Connection, plan: _Plan, apply: _Apply) -> tuple[Turn, str
         PROMOTE.execute(connection, [{"now": now}])
         rows, next_queue = _choose(connection, plan)
         claims = _take(connection, claimant, rows, now, apply)
+    if not plan.unstarted and all(d.state in _AT_REST for d in decisions.values()):
+        store.hush(connection)  # nothing that an idle worker could claim, now or later
     return Turn(claims, decisions, lost, stop_mode, options), next_queue
 
 
@@ -175,17 +180,21 @@ def _fence(claim: Claim, now: datetime) -> dict[str, Any]:
     return {"settled_seq": claim.seq, "claimed_version": claim.version, "now": now}
 
 
-def _require_alive(store: Store, connection: Connection, worker_id: str) -> str | None:
+def _require_alive(store: Store, connection: Connection, worker_id: str, query: Any) -> str | None:
     state, stop_mode = store.remember(
-        connection, ("worker", worker_id), lambda connection: _read_own_row(connection, worker_id)
+        connection,
+        ("worker", worker_id),
+        lambda connection: _read_own_row(connection, worker_id, query),
     )
     if state != "alive":
         raise WorkerDeclaredDead(f"worker {worker_id} was declared dead")
     return stop_mode
 
 
-def _read_own_row(connection: Connection, worker_id: str) -> tuple[str | None, str | None]:
-    row = connection.execute(OWN_ROW, {"worker_id": worker_id}).first()
+def _read_own_row(
+    connection: Connection, worker_id: str, query: Any
+) -> tuple[str | None, str | None]:
+    row = connection.execute(query, {"worker_id": worker_id}).first()
     return (None, None) if row is None else (row.state, row.stop_mode)
 
 
@@ -374,7 +383,7 @@ def look(store: Store, claimant: Claimant) -> Outlook:
     """
 
     def work(connection: Connection) -> Outlook:
-        stop_mode = _require_alive(store, connection, claimant.worker_id)
+        stop_mode = _require_alive(store, connection, claimant.worker_id, OWN_ROW)
         next_due_at = connection.execute(NEXT_DUE).scalar()
         due = next_due_at is not None and next_due_at <= datetime.now(UTC)
         names = _rotation(store.remember(connection, "queues", queues.open_queues), claimant)

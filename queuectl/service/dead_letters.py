@@ -120,6 +120,7 @@ def _every(queue: str | None) -> Callable[[Connection], list[Job]]:
 
 def _requeue(connection: Connection, seqs: list[int]) -> None:
     now = datetime.now(UTC)
+    seqs = _keep_dead(connection, seqs)
     connection.execute(delete(DeadLetterRow).where(DeadLetterRow.job_seq.in_(seqs)))
     connection.execute(
         update(JobRow)
@@ -136,5 +137,12 @@ def _requeue(connection: Connection, seqs: list[int]) -> None:
     )
 
 
+def _keep_dead(connection: Connection, seqs: list[int]) -> list[int]:
+    """Return those of the jobs that are dead still, and let nobody else change them meanwhile."""
+    query = select(JobRow.seq).where(JobRow.seq.in_(seqs), JobRow.state == State.DEAD)
+    return list(connection.execute(query.with_for_update()).scalars())
+
+
 def _purge(connection: Connection, seqs: list[int]) -> None:
+    seqs = _keep_dead(connection, seqs)
     connection.execute(delete(JobRow).where(JobRow.seq.in_(seqs)))

@@ -16,14 +16,14 @@ from pathlib import Path
 from sqlalchemy import Connection, func, select
 
 from queuectl.db import filesystem, inspection, presence, schema, sqlite
-from queuectl.db.engine import Store
+from queuectl.db.engine import Store, open_store
 from queuectl.db.models import SCHEMA_REVISION, DeadLetterRow, JobRow, WorkerRow
 from queuectl.domain.durations import format_duration
 from queuectl.domain.job import State
 from queuectl.errors import StoreError
 from queuectl.service import config, workers
 from queuectl.service.rows import in_states
-from queuectl.settings import StoreLocation
+from queuectl.settings import ServerLocation, StoreLocation
 
 #: With less free space than this it is time to act, in bytes.
 LITTLE_SPACE_BYTES = 100 * 1024**2
@@ -53,6 +53,8 @@ class Finding:
 
 def examine(location: StoreLocation, marked: Marked) -> list[Finding]:
     """Return all findings; a store that cannot be opened is one of them, not an error."""
+    if isinstance(location, ServerLocation):
+        return _examine_server(location, marked)
     findings = [_examine_library(), _examine_place(location), _examine_space(location)]
     if not location.path.exists():
         return [*findings, Finding("store", f"{location} is not there yet; the first job makes it")]
@@ -71,6 +73,59 @@ def examine(location: StoreLocation, marked: Marked) -> list[Finding]:
     except StoreError as error:
         findings.append(Finding("store", error.message, error.hint or "see: queuectl db check"))
     return findings
+
+
+# A store on a server
+
+
+def _examine_server(location: ServerLocation, marked: Marked) -> list[Finding]:
+    findings = []
+    try:
+        with closing(open_store(location)) as store:
+            server = store.read(inspection.look_at_server)
+            findings.append(Finding("server", f"{location}, PostgreSQL {server.version}"))
+            findings.append(Finding("schema", f"{SCHEMA_REVISION}, as this program needs it"))
+            findings += [_examine_durability(server), _examine_idlers(server)]
+            findings += [_examine_server_clock(server), _examine_space(location)]
+            findings += [*_exposed([location.logs, location.workers], 0o700)]
+            findings += _examine_workers(store)
+            findings += _examine_processes(store, marked)
+    except StoreError as error:
+        findings.append(Finding("store", error.message, error.hint or "see: queuectl db check"))
+    return findings
+
+
+def _examine_durability(server: inspection.Server) -> Finding:
+    weak = [name for name, value in server.durability.items() if value == "off"]
+    if weak:
+        return Finding(
+            "durability",
+            f"{', '.join(weak)} is off: an acknowledged job may be lost with the server",
+            f"ALTER SYSTEM SET {weak[0]} = on",
+        )
+    return Finding("durability", "what was acknowledged survives a crash of the server")
+
+
+def _examine_idlers(server: inspection.Server) -> Finding:
+    """Tell who keeps a transaction open: it keeps dead rows from being removed."""
+    if not server.idlers:
+        return Finding("transactions", "nobody keeps a transaction open")
+    return Finding(
+        "transactions",
+        f"kept open, so that dead rows pile up: {'; '.join(server.idlers)}",
+        "end it there, or: SELECT pg_terminate_backend(PID)",
+    )
+
+
+def _examine_server_clock(server: inspection.Server) -> Finding:
+    apart = (datetime.now(UTC) - server.now).total_seconds()
+    if abs(apart) <= _CLOCK_TOLERANCE.total_seconds():
+        return Finding("clock", f"{server.now:%Y-%m-%d %H:%M:%S} UTC, as on this machine")
+    return Finding(
+        "clock",
+        f"this machine's clock and the server's are {format_duration(abs(apart))} apart",
+        "set the clock right (timedatectl); jobs become due by the clock of who looks",
+    )
 
 
 # The file and its place

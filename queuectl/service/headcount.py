@@ -8,10 +8,15 @@ from queuectl.db import presence
 from queuectl.db.engine import Store
 from queuectl.db.models import WorkerRow
 
-_ALIVE = select(WorkerRow.id).where(WorkerRow.state == "alive")
+_ALIVE = select(WorkerRow.id, WorkerRow.boot_id, WorkerRow.lease_expires_at).where(
+    WorkerRow.state == "alive"
+)
 
 
 def count_alive(store: Store) -> int:
     """Return how many workers run."""
-    ids = store.read(lambda connection: list(connection.execute(_ALIVE).scalars()))
-    return sum(presence.is_held(store.location, worker_id) for worker_id in ids)
+    rows, now = store.read(
+        lambda connection: (connection.execute(_ALIVE).all(), store.clock(connection))
+    )
+    neighbours = presence.Neighbours(store.location, now)
+    return sum(neighbours.lives(row.id, row.boot_id, row.lease_expires_at) for row in rows)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +15,7 @@ from queuectl.db.engine import Store
 from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow
 from queuectl.domain.job import FINISHED, Attempt, Job, State
 from queuectl.domain.request import JobRequest
-from queuectl.errors import Conflict, InvalidInput, NotFound
+from queuectl.errors import Conflict, InvalidInput, NotFound, OutcomeUnknown
 from queuectl.service import config, queues
 from queuectl.service.insertion import generate_ids, insert_jobs
 from queuectl.service.rows import (
@@ -57,21 +58,64 @@ def enqueue(store: Store, requests: Iterable[JobRequest], *, cwd: str | None) ->
     """
     with Spool() as spool:
         spool.fill(requests)
-        for _ in range(_ID_TRIES - 1):
-            try:
-                return store.write(lambda connection: _insert_all(connection, spool, cwd))
-            except IntegrityError:
-                continue  # two generated ids met; the whole batch takes new ones
-        return store.write(lambda connection: _insert_all(connection, spool, cwd))
+        batch = _Batch(spool, cwd)
+        return _store_once(store, batch, lambda connection: batch.insert(connection))
 
 
-def _insert_all(connection: Connection, spool: Spool, cwd: str | None) -> Receipt:
+class _Batch:
+    """What one call enqueues, and the ids that it draws."""
+
+    def __init__(self, spool: Spool, cwd: str | None) -> None:
+        self._spool = spool
+        self._cwd = cwd
+        self._seed = os.urandom(16)
+        #: What the last try has handed out.
+        self.receipt: Receipt | None = None
+
+    def insert(self, connection: Connection) -> Receipt:
+        """Insert all jobs; the next try uses the same ids."""
+        self.receipt = None
+        self.receipt = _insert_all(connection, self._spool, self._cwd, self._seed)
+        return self.receipt
+
+    def draw_anew(self) -> None:
+        """Let the next try use other ids."""
+        self._seed = os.urandom(16)
+
+
+def _store_once(store: Store, batch: _Batch, work: Callable[[Connection], Receipt]) -> Receipt:
+    """Try until the batch stands in the store once, though a commit's reply be lost."""
+    uncertain: Receipt | None = None
+    for _ in range(_ID_TRIES - 1):
+        try:
+            return store.write(work)
+        except OutcomeUnknown:
+            # With the same ids again: should the first commit come after all, this one waits for
+            # it, and finds the ids taken.
+            uncertain = batch.receipt
+        except IntegrityError:
+            if uncertain is None:  # two generated ids met; the batch takes new ones
+                batch.draw_anew()
+        if uncertain is not None and _stands(store, uncertain):
+            return uncertain
+    return store.write(work)
+
+
+def _stands(store: Store, receipt: Receipt) -> bool:
+    """Whether the batch is there; all of it is, or none."""
+    there_before = set(receipt.existing)
+    new = next((job_id for job_id in receipt.ids if job_id not in there_before), None)
+    return new is None or bool(find_by_ids(store, [new]))
+
+
+def _insert_all(connection: Connection, spool: Spool, cwd: str | None, seed: bytes) -> Receipt:
     now = datetime.now(UTC)
     options = config.load(connection)
     receipt = Receipt([], [])
     names: set[str] = set()
-    for chunk in spool.chunks():
-        new, ids = _sort_out(connection, chunk, receipt)
+    for number, chunk in enumerate(spool.chunks()):
+        generated = generate_ids(len(chunk), seed + number.to_bytes(8))
+        new, ids = _sort_out(connection, chunk, receipt, generated)
         names.update(draft.queue for draft in chunk)
         if new:
             insert_jobs(connection, new, ids, options=options, cwd=cwd, now=now)
@@ -80,11 +124,10 @@ def _insert_all(connection: Connection, spool: Spool, cwd: str | None) -> Receip
 
 
 def _sort_out(
-    connection: Connection, chunk: list[Draft], receipt: Receipt
+    connection: Connection, chunk: list[Draft], receipt: Receipt, generated: list[str]
 ) -> tuple[list[Draft], list[str]]:
     """Give each job its id, and return those that are not there yet; raises Conflict."""
     named = [draft.id for draft in chunk if draft.id is not None]
-    generated = generate_ids(len(chunk))
     if not named:
         receipt.ids.extend(generated)
         return chunk, generated

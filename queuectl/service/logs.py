@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -90,9 +90,14 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 def tail(location: StoreLocation, seq: int, run: int, lines: int) -> bytes:
     """Return the last lines of the output."""
+    return last_lines(read_all(location, seq, run), lines)
+
+
+def last_lines(blocks: Iterable[bytes], lines: int | None) -> bytes:
+    """Return the last lines of these blocks; None: all of them."""
     kept: deque[bytes] = deque(maxlen=lines)
     rest = b""
-    for block in read_all(location, seq, run):
+    for block in blocks:
         *whole, rest = (rest + block).split(b"\n")
         kept.extend(line + b"\n" for line in whole)
     if rest:

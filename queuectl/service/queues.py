@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select, text
 
 from queuectl.db.models import QueueRow
 
 _OPEN_QUEUES = select(QueueRow.name).where(QueueRow.paused_at.is_(None)).order_by(QueueRow.name)
 _ALL_QUEUES = select(QueueRow.name)
-_INSERT = insert(QueueRow)
+#: Two who enqueue may meet in a new queue.
+_INSERT = text(f"INSERT INTO {QueueRow.__tablename__} (name) VALUES (:name) ON CONFLICT DO NOTHING")  # noqa: S608
 
 
 def ensure(connection: Connection, names: Iterable[str]) -> None:

@@ -44,7 +44,10 @@ def _literal(state: State) -> Any:
 
 _DUE_STATES = (_literal(State.SCHEDULED), _literal(State.FAILED))
 
+#: Rows are locked where writers work side by side; SQLite has one writer and says none of it.
 OWN_ROW = select(WorkerRow.state, WorkerRow.stop_mode).where(WorkerRow.id == bindparam("worker_id"))
+#: Nobody may declare this worker dead until its turn is over.
+OWN_ROW_KEPT = OWN_ROW.with_for_update(read=True)
 PROMOTE = Prepared(
     update(JobRow)
     .where(
@@ -53,6 +56,7 @@ PROMOTE = Prepared(
             .where(JobRow.state.in_(_DUE_STATES), JobRow.run_at <= bindparam("now"))
             .order_by(JobRow.run_at)
             .limit(_PROMOTED_A_TURN)
+            .with_for_update(skip_locked=True)
         )
     )
     .values(state=State.PENDING, version=JobRow.version + 1, updated_at=bindparam("now"))
@@ -62,6 +66,7 @@ CLAIMABLE = (
     .where(JobRow.state == _literal(State.PENDING), JobRow.queue == bindparam("queue_name"))
     .order_by(JobRow.priority.desc(), JobRow.run_at, JobRow.seq)
     .limit(bindparam("count"))
+    .with_for_update(skip_locked=True)
 )
 SELECT = Prepared(CLAIMABLE)
 CLAIM = Prepared(

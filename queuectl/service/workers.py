@@ -8,7 +8,17 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, literal_column, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 
 from queuectl.db import presence
 from queuectl.db.engine import Store
@@ -77,7 +87,8 @@ def register(store: Store, registration: Registration) -> None:
     """Add a worker. It inherits the stop that its supervisor was asked for, if any."""
 
     def work(connection: Connection) -> None:
-        now = datetime.now(UTC)
+        now = store.clock(connection)
+        store.hush(connection)
         options = config.load(connection)
         stop = connection.execute(
             select(WorkerRow.stop_requested_at, WorkerRow.stop_mode)
@@ -95,7 +106,7 @@ def register(store: Store, registration: Registration) -> None:
                 id=registration.worker_id,
                 supervisor_id=registration.supervisor_id,
                 host=registration.host,
-                boot_id=registration.boot_id,
+                boot_id=presence.neighbourhood(store.location, registration.boot_id),
                 pid=registration.pid,
                 slots=registration.slots,
                 queues=None if registration.queues is None else list(registration.queues),
@@ -115,7 +126,8 @@ def beat(store: Store, worker_id: str, lease_seconds: float) -> bool:
     """Renew the worker's lease; False: it was declared dead and must end what it runs."""
 
     def work(connection: Connection) -> bool:
-        now = datetime.now(UTC)
+        now = store.clock(connection)
+        store.hush(connection)
         values = {
             "worker_id": worker_id,
             "now": now,
@@ -132,7 +144,7 @@ def leave(store: Store, worker_id: str) -> None:
         lambda connection: connection.execute(
             update(WorkerRow)
             .where(WorkerRow.id == worker_id, WorkerRow.state == "alive")
-            .values(state="stopped", heartbeat_at=datetime.now(UTC))
+            .values(state="stopped", heartbeat_at=store.clock(connection))
         )
     )
 
@@ -148,12 +160,14 @@ def list_workers(store: Store) -> list[Worker]:
             running.setdefault(job.worker_id, []).append(
                 RunningJob(job.id, job.runs, job.claimed_at)
             )
-        return [_to_worker(store, row, running[row.id]) for row in rows]
+        neighbours = presence.Neighbours(store.location, store.clock(connection))
+        return [_to_worker(neighbours, row, running[row.id]) for row in rows]
 
     return store.read(work)
 
 
-def _to_worker(store: Store, row: Any, running: list[RunningJob]) -> Worker:
+def _to_worker(neighbours: presence.Neighbours, row: Any, running: list[RunningJob]) -> Worker:
+    lives = neighbours.lives(row.id, row.boot_id, row.lease_expires_at)
     return Worker(
         id=row.id,
         supervisor_id=row.supervisor_id,
@@ -166,7 +180,7 @@ def _to_worker(store: Store, row: Any, running: list[RunningJob]) -> Worker:
         lease_expires_at=row.lease_expires_at,
         stop_requested_at=row.stop_requested_at,
         stop_mode=row.stop_mode,
-        state="alive" if presence.is_held(store.location, row.id) else "dead",
+        state="alive" if lives else "dead",
         running=running,
     )
 
@@ -205,16 +219,33 @@ def request_stop(store: Store, *, queue: str | None, now: bool) -> list[Worker]:
 
 
 def alive_ids(store: Store) -> dict[str, str]:
-    """Return the ids of the workers that the store takes for alive, each with its boot's."""
+    """Return the ids of the workers that the store takes for alive, each with its place.
+
+    That is the id of its boot, or where several machines share the store, its neighbourhood.
+    """
     return store.read(
         lambda connection: {row.id: row.boot_id for row in connection.execute(_ALIVE_IDS)}
     )
 
 
 def has_orphans(store: Store) -> bool:
-    """Whether a job is in ``processing`` whose worker is dead, stopped or missing."""
-    return store.read(
-        lambda connection: connection.execute(_orphans().limit(1)).first() is not None
+    """Whether a worker's lease is over, or a job's worker is dead, stopped or missing."""
+
+    def work(connection: Connection) -> bool:
+        if connection.execute(_orphans().limit(1)).first() is not None:
+            return True
+        expired = select(WorkerRow.id).where(*_expired(store, connection)).limit(1)
+        return store.is_shared and connection.execute(expired).first() is not None
+
+    return store.read(work)
+
+
+def _expired(store: Store, connection: Connection) -> tuple[ColumnElement[bool], ...]:
+    """Return the condition of workers elsewhere whose lease is over, by the database's clock."""
+    return (
+        WorkerRow.state == "alive",
+        WorkerRow.lease_expires_at < store.clock(connection),
+        WorkerRow.boot_id != presence.neighbourhood(store.location),
     )
 
 
@@ -231,18 +262,25 @@ def rescue(
 ) -> list[str]:
     """Mark these workers dead and take their jobs back, with those of workers long gone.
 
+    Where several machines share the store, so are those elsewhere whose lease is over.
     Call it only after what the workers left on this machine was killed and is seen gone. The
     attempts are recorded as lost; no retry is charged, a crash is counted. ``started`` has the
     marks of the claims that a worker had started, where that is known: the others count as never
     made. Returns the jobs' ids.
     """
-    return store.write(lambda connection: _rescue(connection, dead, started))
+    return store.write(lambda connection: _rescue(store, connection, dead, started))
 
 
 def _rescue(
-    connection: Connection, dead: Sequence[str], started: Mapping[str, frozenset[str]]
+    store: Store,
+    connection: Connection,
+    dead: Sequence[str],
+    started: Mapping[str, frozenset[str]],
 ) -> list[str]:
     now = datetime.now(UTC)
+    if store.is_shared:
+        expired = _expired(store, connection)
+        connection.execute(update(WorkerRow).where(*expired).values(state="dead"))
     connection.execute(
         update(WorkerRow)
         .where(WorkerRow.id.in_(dead), WorkerRow.state == "alive")
@@ -250,7 +288,7 @@ def _rescue(
     )
     rule = config.load(connection).backoff_rule
     hosts = {row.id: row for row in connection.execute(select(WorkerRow))}
-    jobs = connection.execute(select(JobRow).where(JobRow.seq.in_(_orphans()))).all()
+    jobs = _lock_orphans(connection)
     for job in jobs:
         if _is_unstarted(job, started):
             _give_back(connection, job, now)
@@ -261,6 +299,18 @@ def _rescue(
         if decision.state is State.DEAD:
             connection.execute(insert(DeadLetterRow), dead_letter_row(job.seq, decision, now))
     return [job.id for job in jobs]
+
+
+def _lock_orphans(connection: Connection) -> list[Any]:
+    """Return the jobs to take back, locked against other rescuers.
+
+    A row that changed while it was being locked may have passed to a worker that registered after
+    the select had begun; so the workers are looked at once more when nobody can change it.
+    """
+    query = select(JobRow).where(JobRow.seq.in_(_orphans())).with_for_update(skip_locked=True)
+    jobs = connection.execute(query).all()
+    alive = {row.id for row in connection.execute(_ALIVE_IDS)}
+    return [job for job in jobs if job.state == State.PROCESSING and job.worker_id not in alive]
 
 
 def _is_unstarted(job: Any, started: Mapping[str, frozenset[str]]) -> bool:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 
+from queuectl.db.presence import boot_id as boot_id
 from queuectl.errors import QueuectlError
 
 #: The variables that a command's environment carries.
@@ -44,14 +45,6 @@ def become_subreaper() -> None:
             "this system cannot adopt orphaned processes, and workers need that",
             hint="run workers on Linux 5.3 or newer",
         )
-
-
-def boot_id() -> str:
-    """Return the kernel's random name of this boot."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return str(psutil.boot_time())
 
 
 def children() -> list[int]:

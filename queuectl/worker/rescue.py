@@ -14,14 +14,18 @@ from queuectl.worker import processes
 def rescue_dead(store: Store) -> list[str]:
     """Take the jobs of dead workers back; return the jobs' ids.
 
-    A worker is dead when the lock on its file can be taken. It is held while its processes are
+    A worker of this machine is dead when the lock on its file can be taken; of one elsewhere, its
+    lease decides, when the jobs are taken back. The lock is held while its processes are
     killed and its jobs are taken back, so that of two rescuers one does it, and the order stands:
     first no process is left, then the jobs may run again. Raises StoreError.
     """
     with ExitStack() as held:
         dead = []
         started = {}
-        for worker_id, boot in workers.alive_ids(store).items():
+        here = presence.neighbourhood(store.location)
+        for worker_id, place in workers.alive_ids(store).items():
+            if store.is_shared and place != here:
+                continue
             if worker_id == os.environ.get(processes.MARK_WORKER):
                 continue  # this is a command of that worker's: it would kill itself
             lock = presence.take(store.location, worker_id, create=False)
@@ -33,7 +37,7 @@ def rescue_dead(store: Store) -> list[str]:
                 dead.append(worker_id)
                 noted = lock.noted()
                 # What was noted before a power cut may not have reached the disk.
-                if noted is not None and boot == processes.boot_id():
+                if noted is not None and place == here:
                     started[worker_id] = noted
         if not dead and not workers.has_orphans(store):
             return []

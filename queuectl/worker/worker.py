@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 
 from queuectl.db import presence
 from queuectl.db.engine import Store
-from queuectl.db.wakeup import POLL_SECONDS, Doorbell
+from queuectl.db.wakeup import POLL_SECONDS, Bell
 from queuectl.domain.job import Claim, Ending, Outcome
 from queuectl.errors import Conflict, StoreError, WorkerDeclaredDead
 from queuectl.service import claims, config, recall, workers
@@ -35,10 +35,18 @@ from queuectl.worker.watch import Watch
 TICK_SECONDS = 1.0
 #: The poll behind the bell; jittered, so that many idle workers do not look at once.
 POLL_STORE_SECONDS = 5.0
+#: The same where no notification comes through.
+POLL_DEAF_SECONDS = 1.0
+#: On a store that machines share, jobs are killed when this part of the lease is over unrenewed,
+#: and no call of the store may take longer than that one.
+LEASE_SPENT = 5 / 6
+LEASE_CALL = 1 / 8
 #: A worker without a free slot looks at a bell that rang after this long: only a stop can matter.
 BUSY_LOOK_SECONDS = 0.05
 #: The longest pause between two tries to reach a store that is away.
 LONGEST_PAUSE_SECONDS = 5.0
+
+_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 EXIT_LEFT = 0
 EXIT_DECLARED_DEAD = 3
@@ -83,6 +91,7 @@ class Worker:
         self._signals = 0
         #: Whether a turn may find something to claim.
         self._hungry = True
+        self._poll_seconds = POLL_STORE_SECONDS
         #: Whether the reply to the last turn was lost: it may stand in the store, or not.
         self._unsure = False
         self._away_tries = 0
@@ -90,7 +99,10 @@ class Worker:
         self._look_at = 0.0
         self._tick_at = 0.0
         self._beat_at = 0.0
-        self._seen_version = -1
+        #: When what runs must end unless the lease is renewed, by the clock that also goes on in a
+        #: suspended machine; None: nobody else would start it.
+        self._lease_ends: float | None = None
+        self._far_look_at = 0.0
         self._watch = Watch()
 
     def run(self) -> int:
@@ -102,12 +114,17 @@ class Worker:
         self._presence = lock
         lock.note([])
         store = Store(self._location)  # its supervisor saw to it; if it vanished, none is made anew
+        begun = _boottime()
         workers.register(store, self._registration)
         self._options = config.read_options(store)
         self._rescue(store)
         self._log.emit("worker-started", self._describe(), worker=self._id)
-        with Doorbell(self._location) as bell:
+        with store.doorbell() as bell:
             self._listen(bell)
+            self._renew(store, begun)
+            if bell.deafness is not None:
+                self._poll_seconds = POLL_DEAF_SECONDS
+                self._log.emit("deaf", f"looks every {POLL_DEAF_SECONDS:.0f} s: {bell.deafness}")
             try:
                 self._loop(store, bell)
             except WorkerDeclaredDead as error:
@@ -125,11 +142,12 @@ class Worker:
         slots = self._plan.concurrency
         return f"started as process {os.getpid()}, {slots} slot{'s' * (slots != 1)}, {queues}"
 
-    def _listen(self, bell: Doorbell) -> None:
+    def _listen(self, bell: Bell) -> None:
         wake, wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake_writer)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._count_signal)
+        signal.signal(signal.SIGALRM, self._end_running)
         self._watch.add(wake, lambda: _drain(wake))
         self._watch.add(self._supervisor.fileno(), self._hear_supervisor)
         if bell.fileno is not None:
@@ -144,7 +162,7 @@ class Worker:
         self._log.emit("supervisor-lost", "its supervisor is gone; ends after its running jobs")
         self._ask_stop("drain")
 
-    def _hear(self, bell: Doorbell) -> None:
+    def _hear(self, bell: Bell) -> None:
         if bell.heard():
             free = self._free() > 0
             self._look_at = min(
@@ -153,7 +171,7 @@ class Worker:
 
     # The loop
 
-    def _loop(self, store: Store, bell: Doorbell) -> None:
+    def _loop(self, store: Store, bell: Bell) -> None:
         while True:
             self._obey_signals()
             now = time.monotonic()
@@ -164,9 +182,9 @@ class Worker:
             self._start_ahead()
             if self._is_done():
                 return
-            self._watch.wait(self._patience(bell))
-            if bell.fileno is None:
+            if bell.must_be_asked:
                 self._hear(bell)
+            self._watch.wait(self._patience(bell))
 
     def _work(self, store: Store, now: float) -> None:
         try:
@@ -179,9 +197,9 @@ class Worker:
         except StoreError as error:
             self._store_is_away(error)
 
-    def _patience(self, bell: Doorbell) -> float:
+    def _patience(self, bell: Bell) -> float:
         """Return how long the selector may sleep, in seconds."""
-        at = [self._tick_at, self._beat_at]
+        at = [self._tick_at, max(self._beat_at, self._retry_at)]
         at += [run.deadline for run in self._running.values() if run.deadline is not None]
         if self._hungry and self._may_claim() and not self._ahead:
             at.append(self._retry_at)
@@ -270,17 +288,15 @@ class Worker:
         self._ahead.recall([claim for claim in found.held if claim.mark not in busy])
 
     def _look(self, store: Store) -> None:
-        version = store.data_version()
         outlook = claims.look(store, self._claimant)
         self._store_is_back()
-        self._seen_version = version
         self._look_at = time.monotonic() + self._next_look(outlook.next_due_at)
         self._hungry = outlook.due
         if outlook.stop_mode is not None:
             self._ask_stop(outlook.stop_mode)
 
     def _next_look(self, next_due_at: datetime | None) -> float:
-        poll = POLL_STORE_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311  # jitter, no secret
+        poll = self._poll_seconds * random.uniform(0.8, 1.2)  # noqa: S311  # jitter, no secret
         if next_due_at is None:
             return poll
         return min(poll, max(0.0, (next_due_at - datetime.now(UTC)).total_seconds()))
@@ -301,7 +317,7 @@ class Worker:
 
     def _start_ahead(self) -> None:
         # While it is not known whether a claim was given back, another worker may have it.
-        while self._ahead and not self._unsure and self._may_claim():
+        while self._ahead and not self._unsure and self._may_claim() and not self._is_cut_off():
             self._start(self._ahead.take())
 
     def _start(self, claim: Claim) -> None:
@@ -373,8 +389,10 @@ class Worker:
             self._tick_at = now + TICK_SECONDS
             self._report()
             processes.reap_zombies(lambda pid: pid in self._running)
-            if now >= self._retry_at:
+            if now >= self._retry_at and self._is_rescue_due(store, now):
                 self._rescue(store)
+        if self._running and self._is_cut_off():
+            self._end_running()
         if now >= self._beat_at and now >= self._retry_at:
             self._beat(store, now)
 
@@ -384,12 +402,45 @@ class Worker:
 
     def _beat(self, store: Store, now: float) -> None:
         self._beat_at = now + self._options.lease / 3
+        begun = _boottime()
         try:
             if not workers.beat(store, self._id, self._options.lease):
                 raise WorkerDeclaredDead(f"worker {self._id} was declared dead")
+            self._renew(store, begun)
         except StoreError as error:
             self._beat_at = now
             self._store_is_away(error)
+
+    def _renew(self, store: Store, begun: float) -> None:
+        """A heartbeat arrived, which was sent at ``begun``."""
+        if not store.is_shared:
+            return
+        self._lease_ends = begun + self._options.lease * LEASE_SPENT
+        store.patience_seconds = store.reading_seconds = self._options.lease * LEASE_CALL
+        # Even a call of the store that hangs is interrupted by it.
+        signal.setitimer(signal.ITIMER_REAL, max(0.001, self._lease_ends - _boottime()))
+
+    def _is_cut_off(self) -> bool:
+        """Whether another machine may soon take this worker for dead, and start its jobs."""
+        return self._lease_ends is not None and _boottime() >= self._lease_ends
+
+    def _end_running(self, *signal_and_frame: object) -> None:
+        """End what runs before its lease does: somebody else may start it then."""
+        if self._running:
+            count = len(self._running)
+            self._log.emit("cut-off", f"its lease runs out; ends {count} jobs", jobs=count)
+        for run in self._running.values():
+            run.kill(Ending.STOPPED)
+
+    def _is_rescue_due(self, store: Store, now: float) -> bool:
+        """Whether to ask the store for dead workers: seldom, where their locks tell it sooner."""
+        if not store.is_shared:
+            return True
+        if now < self._far_look_at and not presence.has_loose(self._location):
+            return False
+        jitter = random.uniform(0.8, 1.2)  # noqa: S311  # no secret
+        self._far_look_at = now + self._options.lease / 6 * jitter
+        return True
 
     def _rescue(self, store: Store) -> None:
         try:
@@ -425,6 +476,11 @@ class Worker:
     def _leave(self, store: Store) -> None:
         with suppress(StoreError):  # a rescue will find that this worker is gone
             workers.leave(store, self._id)
+
+
+def _boottime() -> float:
+    """Return a time that nobody sets and that goes on while the machine sleeps, in seconds."""
+    return time.clock_gettime(_BOOT_CLOCK)
 
 
 def _drain(descriptor: int) -> None:

@@ -150,7 +150,9 @@ def _go_on_when_declared_dead() -> None:
     _put(
         claims,
         "_require_alive",
-        lambda store, connection, worker_id: claims._read_own_row(connection, worker_id)[1],
+        lambda store, connection, worker_id, query: claims._read_own_row(
+            connection, worker_id, query
+        )[1],
     )
     values: dict[str, Any] = {name: bindparam(name) for name in ATTEMPT_FIELDS}
     overwriting = insert(AttemptRow).prefix_with("OR REPLACE").values(values)

@@ -18,6 +18,9 @@ from queuectl.settings import StoreLocation
 from tests.actors import Hire
 from tests.jobs import add
 
+#: A file, its place and its library; tests/cli/test_fleet.py asks the doctor of a server.
+pytestmark = pytest.mark.sqlite
+
 
 def examine(location: StoreLocation, marked: Marked | None = None) -> dict[str, Finding]:
     return {finding.name: finding for finding in doctor.examine(location, marked or {})}

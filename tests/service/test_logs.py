@@ -8,6 +8,9 @@ from queuectl.db.engine import open_store
 from queuectl.service import logs
 from queuectl.settings import StoreLocation
 
+#: Outputs are files beside whatever store it is.
+pytestmark = pytest.mark.sqlite
+
 
 @pytest.fixture
 def location(location: StoreLocation) -> StoreLocation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -15,22 +15,39 @@ from queuectl.service import config, dead_letters, workers
 from tests.actors import Hire
 from tests.jobs import add
 
+_TABLE = "CREATE TABLE changes (before TEXT, after TEXT, versions INTEGER)"
+_NOTE = "INSERT INTO changes VALUES (old.state, new.state, new.version - old.version);"
+_TRIGGERS = {
+    "sqlite": (
+        "CREATE TRIGGER changed AFTER UPDATE ON jobs WHEN old.state != new.state"
+        f" BEGIN {_NOTE} END",
+    ),
+    "postgresql": (
+        f"CREATE FUNCTION note() RETURNS trigger AS $$ BEGIN {_NOTE} RETURN NULL; END $$"
+        " LANGUAGE plpgsql",
+        "CREATE TRIGGER changed AFTER UPDATE ON jobs FOR EACH ROW"
+        " WHEN (old.state != new.state) EXECUTE FUNCTION note()",
+    ),
+}
+
 
 @pytest.fixture
-def store(store: Store) -> Store:
+def store(store: Store) -> Iterator[Store]:
     """A store that writes down every change of a job's state."""
     store.write(
         lambda connection: [
             connection.exec_driver_sql(statement)
-            for statement in (
-                "CREATE TABLE changes (before TEXT, after TEXT, versions INTEGER)",
-                "CREATE TRIGGER changed AFTER UPDATE ON jobs WHEN old.state != new.state BEGIN"
-                " INSERT INTO changes VALUES (old.state, new.state, new.version - old.version);"
-                " END",
-            )
+            for statement in (_TABLE, *_TRIGGERS[connection.dialect.name])
         ]
     )
-    return store
+    yield store
+    if store.is_shared:  # its database serves the next test too
+        store.write(
+            lambda connection: [
+                connection.exec_driver_sql("DROP FUNCTION note() CASCADE"),
+                connection.exec_driver_sql("DROP TABLE changes"),
+            ]
+        )
 
 
 def changes(store: Store) -> set[tuple[State, State]]:

@@ -17,7 +17,7 @@ from queuectl.service import workers
 from queuectl.settings import StoreLocation
 from tests.jobs import add, state_of
 from tests.scripts import run_script
-from tests.supervision import Supervisors, find_marked
+from tests.supervision import Supervisors, address_of, find_marked
 from tests.waiting import wait_until
 
 _DETACH = """
@@ -32,7 +32,7 @@ except QueuectlError as error:
 @pytest.fixture
 def detached(store: Store, tmp_path: Path) -> Iterator[int]:
     """The process id of a detached supervisor of two workers."""
-    pid = int(run_script(tmp_path, store.location.path, _DETACH))
+    pid = int(run_script(tmp_path, address_of(store.location), _DETACH))
     yield pid
     workers.request_stop(store, queue=None, now=True)
     wait_until(lambda: find_marked(tmp_path) == [])
@@ -71,6 +71,7 @@ def test_a_detached_supervisor_stops_by_a_signal(store: Store, detached: int) ->
     wait_until(lambda: workers.list_workers(store) == [])
 
 
+@pytest.mark.sqlite
 def test_workers_of_what_is_no_store_do_not_start(location: StoreLocation, tmp_path: Path) -> None:
     location.folder.mkdir()
     location.path.write_text("a note")
@@ -81,6 +82,7 @@ def test_workers_of_what_is_no_store_do_not_start(location: StoreLocation, tmp_p
     assert find_marked(tmp_path) == []
 
 
+@pytest.mark.sqlite
 def test_a_supervisor_refuses_what_is_no_store(
     location: StoreLocation, supervisors: Supervisors
 ) -> None:
@@ -95,6 +97,7 @@ def test_a_supervisor_refuses_what_is_no_store(
     location.path.unlink()
 
 
+@pytest.mark.sqlite
 def test_workers_that_find_no_store_are_replaced_until_there_is_one(
     location: StoreLocation, supervisors: Supervisors
 ) -> None:

@@ -18,7 +18,10 @@ from tests.jobs import add, attempts_of, state_of, until
 from tests.supervision import Supervisors
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk"),
+    pytest.mark.sqlite,
+]
 
 
 @pytest.fixture

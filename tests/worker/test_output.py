@@ -17,6 +17,8 @@ from queuectl.service.logs import OutputReader
 from queuectl.settings import StoreLocation
 from queuectl.worker.output import TAIL_BYTES, OutputCapture
 
+#: Outputs are files beside whatever store it is.
+pytestmark = pytest.mark.sqlite
 _LIMIT = 100
 
 

@@ -1,0 +1,202 @@
+"""PostgreSQL: connections, transactions with limits, notifications, and what its errors mean.
+
+Each transaction sets its own limits (``SET LOCAL`` in the message that begins it, so that they cost
+no round trip and hold behind a pooler too), and each wait for the server has one of the client's: a
+server that is stopped, or a network that swallows everything, must not hold up a worker that has a
+lease to keep.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.pool import NullPool
+
+from queuectl.db.server_errors import CONNECTION_LOST, is_transient, is_unreachable
+from queuectl.db.server_errors import is_disconnect as is_disconnect
+from queuectl.db.server_errors import translate_error as translate_error
+from queuectl.errors import StoreError
+from queuectl.settings import ServerLocation, StoreLocation
+
+try:
+    import psycopg
+except ImportError as error:
+    raise StoreError(
+        "a PostgreSQL store needs the driver psycopg, which is not installed",
+        hint="in the checkout, run: pip install -e '.[postgresql]'",
+    ) from error
+
+Result = TypeVar("Result")
+
+#: Several machines share such a store: leases decide where a lock cannot be tried.
+SHARED = True
+#: The driver's own error, which statements below SQLAlchemy raise.
+ERROR: type[Exception] = psycopg.Error
+#: How long a transaction is tried again, and how long one statement may take, in seconds.
+PATIENCE_SECONDS = 10.0
+#: How long a server that refuses connections is asked again, in seconds; a restart takes less.
+_RECONNECT_SECONDS = 2.0
+#: The channel of all notifications.
+CHANNEL = "queuectl"
+
+#: For libpq, where the URL says nothing else. A dead peer is noticed in 11 s even while idle.
+_DEFAULTS = {
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+    "fallback_application_name": "queuectl",
+}
+_RING = f"SELECT pg_notify('{CHANNEL}', '') WHERE pg_current_xact_id_if_assigned() IS NOT NULL"
+
+
+class _BoundedConnection(psycopg.Connection[Any]):
+    """A connection that waits for a reply only for so long."""
+
+    #: In seconds; None: as long as it takes.
+    patience: float | None = None
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        limit = self.patience if timeout is None else timeout
+        try:
+            return super().wait(gen, interval, limit)
+        except psycopg.errors._WaitTimeout as error:
+            if timeout is not None:
+                raise
+            self.pgconn.finish()  # what it would still say belongs to nobody
+            raise psycopg.OperationalError(CONNECTION_LOST) from error
+
+
+def create_store_engine(location: StoreLocation) -> Engine:
+    """Return an engine whose connections are ready for queuectl."""
+    server = cast("ServerLocation", location)
+    engine = create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: _connect(server),
+        poolclass=NullPool,  # Store keeps its one connection itself
+        pool_reset_on_return=None,
+        use_native_hstore=False,
+    )
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _connect(location: ServerLocation) -> _BoundedConnection:
+    """Let libpq take the URL apart: its hosts, files, variables and options all work."""
+    given = psycopg.conninfo.conninfo_to_dict(location.url)
+    defaults: dict[str, Any] = {
+        name: value for name, value in _DEFAULTS.items() if name not in given
+    }
+    if os.environ.get("PGCONNECT_TIMEOUT"):
+        defaults.pop("connect_timeout", None)
+    # Statements begin and commit as _begin says; the driver adds nothing of its own.
+    return _BoundedConnection.connect(location.url, autocommit=True, **defaults)
+
+
+def _begin(connection: Connection) -> None:
+    writes = connection.info.get("writes", False)
+    patience = connection.info.get("patience", PATIENCE_SECONDS)
+    driver = driver_connection(connection)
+    if patience is None:  # a migration takes as long as it takes
+        driver.patience = None
+        driver.execute("BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '60s'")
+        return
+    driver.patience = patience + 1
+    # READ COMMITTED: a claim takes what is there now. A reader sees one moment.
+    mode = "READ COMMITTED, READ WRITE" if writes else "REPEATABLE READ, READ ONLY"
+    limit_ms = int(patience * 1000)
+    driver.execute(
+        f"BEGIN ISOLATION LEVEL {mode};"
+        f" SET LOCAL statement_timeout = {limit_ms};"
+        f" SET LOCAL lock_timeout = {limit_ms};"
+        f" SET LOCAL idle_in_transaction_session_timeout = {limit_ms}"
+    )
+
+
+def driver_connection(connection: Connection) -> Any:
+    """Return the bare driver's connection below SQLAlchemy's."""
+    return connection.connection.driver_connection
+
+
+def prepare_connection(location: StoreLocation, connection: Connection) -> None:
+    """Refuse a server that takes no writes; raises StoreError."""
+    [standby] = connection.exec_driver_sql("SELECT pg_is_in_recovery()").one()
+    if standby:
+        raise StoreError(
+            f"{location} is a read-only standby",
+            hint="name the primary; or several hosts with ?target_session_attrs=read-write",
+        )
+
+
+def stored_revision(location: StoreLocation, connection: Connection) -> str | None:
+    """Return the revision that the database says it has; None if it has no tables of ours."""
+    found = connection.exec_driver_sql("SELECT to_regclass('alembic_version')").scalar()
+    if found is None:
+        return None
+    revision = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return None if revision is None else str(revision)
+
+
+@contextmanager
+def writers_queue(location: StoreLocation) -> Iterator[None]:
+    """Writers need no line here: the database lets them work side by side."""
+    yield
+
+
+def changes(connection: Connection) -> int:
+    """Return nothing that tells: whether something changed is for ``announce`` to ask."""
+    return 0
+
+
+def announce(connection: Connection) -> None:
+    """Let the commit that comes wake the idle workers, if the transaction has written."""
+    if not connection.info.get("hushed"):
+        driver_connection(connection).execute(_RING)
+
+
+def ring(location: StoreLocation) -> None:
+    """Do nothing: the commit has rung."""
+
+
+def data_version(connection: Connection) -> int | None:
+    """Return None: nothing tells cheaply whether somebody else has committed."""
+    return None
+
+
+def clock(connection: Connection) -> datetime:
+    """Return the time by the one clock that all machines share: the database's."""
+    found: datetime = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+    return found
+
+
+def is_outcome_unknown(error: BaseException) -> bool:
+    """Whether a commit that failed with this may stand all the same."""
+    return is_disconnect(error)
+
+
+def is_worth_a_try(error: BaseException, *, connected: bool, waited: float) -> bool:
+    """Whether the same transaction may succeed a moment later."""
+    if not connected:
+        return is_unreachable(error) and waited < _RECONNECT_SECONDS
+    return is_transient(error)
+
+
+def pause_before_retry(attempt: int) -> None:
+    """Sleep a little longer each time, and not as long as others do."""
+    time.sleep(min(0.005 * 2**attempt, 0.5) * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+
+
+def end_connection(connection: Connection) -> None:
+    """Close a connection, whatever state it is in."""
+    with suppress(Exception):  # one that broke has nothing left to say
+        driver_connection(connection).close()
+    with suppress(Exception):
+        connection.close()

@@ -1,0 +1,96 @@
+"""A worker that is cut off from a shared store ends its jobs before anybody else may start them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from queuectl.db.engine import Store
+from queuectl.service import config
+from queuectl.settings import ServerLocation
+from queuectl.worker import processes
+from tests.jobs import add, attempts_of, state_of
+from tests.proxies import Proxy
+from tests.supervision import Supervisors
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.postgresql
+
+_LEASE_SECONDS = 12
+
+
+@pytest.fixture
+def proxy(store: Store, tmp_path: Path) -> Iterator[Proxy]:
+    """The network between the workers and the store."""
+    assert isinstance(store.location, ServerLocation)
+    folder = tmp_path / "net"
+    folder.mkdir()
+    with Proxy(store.location, folder) as between:
+        yield between
+
+
+@pytest.fixture
+def far(proxy: Proxy, tmp_path: Path) -> Iterator[Supervisors]:
+    """Supervisors that reach the store through the proxy."""
+    started = Supervisors(proxy.location, tmp_path)
+    try:
+        yield started
+    finally:
+        proxy.heal()
+        started.end()
+
+
+@pytest.fixture
+def server(store: Store) -> Iterator[psycopg.Connection[Any]]:
+    assert isinstance(store.location, ServerLocation)
+    with psycopg.connect(store.location.url, autocommit=True) as connection:
+        yield connection
+
+
+def test_a_cut_off_worker_ends_its_jobs_while_its_lease_lasts(
+    store: Store,
+    proxy: Proxy,
+    far: Supervisors,
+    server: psycopg.Connection[Any],
+    tmp_path: Path,
+) -> None:
+    """P2: and when the network is back, the job that it ended runs again, uncharged."""
+    config.set_option(store, "lease", _LEASE_SECONDS)
+    add(store, f"echo $$ >> {tmp_path}/pids; exec sleep 600", id="a")
+    supervisor = far.start()
+    wait_until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text())
+    [pid] = (tmp_path / "pids").read_text().split()
+
+    proxy.cut()
+    supervisor.wait_for("cut-off")
+    wait_until(lambda: not processes.is_alive(int(pid)))
+    lease_left = server.execute(
+        "SELECT lease_expires_at > clock_timestamp() FROM workers WHERE state = 'alive'"
+    ).fetchone()
+
+    assert lease_left == (True,)
+    assert state_of(store, "a") == "processing"
+    proxy.heal()
+    wait_until(lambda: len((tmp_path / "pids").read_text().split()) == 2)
+    assert all(attempt.outcome != "failed" for attempt in attempts_of(store, "a"))
+
+
+def test_a_worker_whose_connection_is_cut_goes_on(
+    store: Store, supervisors: Supervisors, server: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    add(store, f"until [ -e {tmp_path}/go ]; do sleep 0.05; done", id="a")
+    supervisor = supervisors.start()
+    supervisor.wait_for("job-started")
+
+    server.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    (tmp_path / "go").touch()
+
+    wait_until(lambda: state_of(store, "a") == "completed")
+    assert len(attempts_of(store, "a")) == 1
