@@ -7,19 +7,18 @@ SQLAlchemy is not imported: that would take longer than a person presses a key.
 from __future__ import annotations
 
 import re
-import sqlite3 as standard_sqlite
 from contextlib import closing
 from typing import Any
 
 from queuectl.settings import ServerLocation, StoreLocation
 
+# One library for every connection of a process, the one that db/sqlite.py takes.
 try:
-    import pysqlite3.dbapi2 as _bundled
+    import pysqlite3.dbapi2 as _library
 except ImportError:  # no wheel for this platform
-    _bundled = None
+    import sqlite3 as _library
 
-#: One library for every connection of a process, the one that db/sqlite.py takes.
-_LIBRARY: Any = _bundled or standard_sqlite
+_LIBRARY: Any = _library
 
 #: Candidates that are offered at most.
 _LIMIT = 100

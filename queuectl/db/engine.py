@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from queuectl.db import schema
 from queuectl.db.backend import backend_of, driver_error
+from queuectl.db.prepared import Prepared
 from queuectl.db.wakeup import Bell, Doorbell
 from queuectl.errors import InvalidInput, OutcomeUnknown
 from queuectl.settings import StoreLocation
@@ -115,6 +116,10 @@ class Store:
         if self._connection is not None:
             listener.attend(self._connection)
         return listener
+
+    def prepare_statements(self) -> None:
+        """Compile the statements of the hot paths now; opens no connection."""
+        Prepared.compile_all(self._engine.dialect)
 
     def close(self) -> None:
         """Close the connection; the next transaction opens it anew."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sqlite3 as standard_sqlite
 import threading
 import time
 from collections.abc import Iterator
@@ -22,12 +21,12 @@ from queuectl.errors import StoreError, StoreUnavailable
 from queuectl.settings import StoreLocation
 
 try:
-    import pysqlite3.dbapi2 as _bundled
+    import pysqlite3.dbapi2 as _library
 except ImportError:  # no wheel for this platform
-    _bundled = None
+    import sqlite3 as _library
 
 #: The library that opens every store in this process; two of them would break each other's locks.
-LIBRARY: ModuleType = _bundled or standard_sqlite
+LIBRARY: ModuleType = _library
 
 #: No other machine uses such a store: the lock on a worker's file tells whether it lives.
 SHARED = False

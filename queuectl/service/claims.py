@@ -33,7 +33,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from queuectl.db.engine import Store
-from queuectl.db.prepared import Prepared
+from queuectl.db.prepared import Prepared, to_instant
 from queuectl.domain.job import Claim, Outcome, State
 from queuectl.domain.options import Options
 from queuectl.domain.retry import Decision, decide
@@ -180,7 +180,9 @@ def _fence(claim: Claim, now: datetime) -> dict[str, Any]:
     return {"settled_seq": claim.seq, "claimed_version": claim.version, "now": now}
 
 
-def _require_alive(store: Store, connection: Connection, worker_id: str, query: Any) -> str | None:
+def _require_alive(
+    store: Store, connection: Connection, worker_id: str, query: Prepared
+) -> str | None:
     state, stop_mode = store.remember(
         connection,
         ("worker", worker_id),
@@ -192,10 +194,10 @@ def _require_alive(store: Store, connection: Connection, worker_id: str, query: 
 
 
 def _read_own_row(
-    connection: Connection, worker_id: str, query: Any
+    connection: Connection, worker_id: str, query: Prepared
 ) -> tuple[str | None, str | None]:
-    row = connection.execute(query, {"worker_id": worker_id}).first()
-    return (None, None) if row is None else (row.state, row.stop_mode)
+    rows = query.fetch(connection, {"worker_id": worker_id})
+    return rows[0] if rows else (None, None)
 
 
 def _settle(
@@ -384,13 +386,11 @@ def look(store: Store, claimant: Claimant) -> Outlook:
 
     def work(connection: Connection) -> Outlook:
         stop_mode = _require_alive(store, connection, claimant.worker_id, OWN_ROW)
-        next_due_at = connection.execute(NEXT_DUE).scalar()
+        [[next_due]] = NEXT_DUE.fetch(connection)
+        next_due_at = to_instant(next_due)
         due = next_due_at is not None and next_due_at <= datetime.now(UTC)
         names = _rotation(store.remember(connection, "queues", queues.open_queues), claimant)
-        due = due or any(
-            connection.execute(ANY_PENDING, {"queue_name": name}).first() is not None
-            for name in names
-        )
+        due = due or any(ANY_PENDING.fetch(connection, {"queue_name": name}) for name in names)
         return Outlook(due, next_due_at, stop_mode)
 
     return store.read(work)

@@ -12,9 +12,10 @@ from sqlalchemy.orm import Session
 
 from queuectl.db.engine import Store
 from queuectl.db.models import OptionRow
+from queuectl.db.prepared import Prepared
 from queuectl.domain.options import OPTION_NAMES, Options, option_field, validate_option
 
-_STORED = select(OptionRow.key, OptionRow.value)
+_STORED = Prepared(select(OptionRow.key, OptionRow.value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Option:
 
 def load(connection: Connection) -> Options:
     """Return all options as they stand now; part of a transaction that needs them."""
-    stored = {row.key: json.loads(row.value) for row in connection.execute(_STORED)}
+    stored = {key: json.loads(value) for key, value in _STORED.fetch(connection)}
     return Options.model_validate(stored)
 
 

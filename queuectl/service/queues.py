@@ -7,8 +7,11 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, select, text
 
 from queuectl.db.models import QueueRow
+from queuectl.db.prepared import Prepared
 
-_OPEN_QUEUES = select(QueueRow.name).where(QueueRow.paused_at.is_(None)).order_by(QueueRow.name)
+_OPEN_QUEUES = Prepared(
+    select(QueueRow.name).where(QueueRow.paused_at.is_(None)).order_by(QueueRow.name)
+)
 _ALL_QUEUES = select(QueueRow.name)
 #: Two who enqueue may meet in a new queue.
 _INSERT = text(f"INSERT INTO {QueueRow.__tablename__} (name) VALUES (:name) ON CONFLICT DO NOTHING")  # noqa: S608
@@ -23,4 +26,4 @@ def ensure(connection: Connection, names: Iterable[str]) -> None:
 
 def open_queues(connection: Connection) -> list[str]:
     """Return the names of the queues that are not paused."""
-    return list(connection.execute(_OPEN_QUEUES).scalars())
+    return [name for (name,) in _OPEN_QUEUES.fetch(connection)]

@@ -45,9 +45,12 @@ def _literal(state: State) -> Any:
 _DUE_STATES = (_literal(State.SCHEDULED), _literal(State.FAILED))
 
 #: Rows are locked where writers work side by side; SQLite has one writer and says none of it.
-OWN_ROW = select(WorkerRow.state, WorkerRow.stop_mode).where(WorkerRow.id == bindparam("worker_id"))
+_OWN_ROW = select(WorkerRow.state, WorkerRow.stop_mode).where(
+    WorkerRow.id == bindparam("worker_id")
+)
+OWN_ROW = Prepared(_OWN_ROW)
 #: Nobody may declare this worker dead until its turn is over.
-OWN_ROW_KEPT = OWN_ROW.with_for_update(read=True)
+OWN_ROW_KEPT = Prepared(_OWN_ROW.with_for_update(read=True))
 PROMOTE = Prepared(
     update(JobRow)
     .where(
@@ -123,8 +126,8 @@ INSERT_ATTEMPT = Prepared(
     insert(AttemptRow).values({name: bindparam(name) for name in ATTEMPT_FIELDS})
 )
 INSERT_DEAD = insert(DeadLetterRow)
-NEXT_DUE = select(func.min(JobRow.run_at)).where(JobRow.state.in_(_DUE_STATES))
-ANY_PENDING = (
+NEXT_DUE = Prepared(select(func.min(JobRow.run_at)).where(JobRow.state.in_(_DUE_STATES)))
+ANY_PENDING = Prepared(
     select(JobRow.seq)
     .where(JobRow.state == _literal(State.PENDING), JobRow.queue == bindparam("queue_name"))
     .limit(1)

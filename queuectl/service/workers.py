@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,6 @@ from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     bindparam,
     delete,
@@ -23,6 +23,7 @@ from sqlalchemy import (
 from queuectl.db import presence
 from queuectl.db.engine import Store
 from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow, WorkerRow
+from queuectl.db.prepared import Prepared
 from queuectl.domain.job import Ending, State
 from queuectl.domain.retry import Decision, after_crash
 from queuectl.service import config
@@ -32,14 +33,38 @@ from queuectl.service.claims import dead_letter_row
 _KEPT = timedelta(days=1)
 LOST_ERROR = "its worker died"
 
-_BEAT = (
+_BEAT = Prepared(
     update(WorkerRow)
     .where(WorkerRow.id == bindparam("worker_id"), WorkerRow.state == "alive")
     .values(heartbeat_at=bindparam("now"), lease_expires_at=bindparam("expires"))
 )
+_STOP_OF_SUPERVISOR = Prepared(
+    select(WorkerRow.stop_requested_at, WorkerRow.stop_mode)
+    .where(WorkerRow.supervisor_id == bindparam("supervisor"), WorkerRow.stop_mode.is_not(None))
+    .limit(1)
+)
+_FORGET = Prepared(
+    delete(WorkerRow).where(WorkerRow.state != "alive", WorkerRow.heartbeat_at < bindparam("until"))
+)
+_REGISTER = Prepared(
+    insert(WorkerRow).values(
+        {column.name: bindparam(column.name) for column in WorkerRow.__table__.columns}
+    )
+)
 _ALIVE = select(WorkerRow).where(WorkerRow.state == "alive").order_by(WorkerRow.started_at)
-_ALIVE_IDS = select(WorkerRow.id, WorkerRow.boot_id).where(WorkerRow.state == "alive")
+_ALIVE_IDS = Prepared(select(WorkerRow.id, WorkerRow.boot_id).where(WorkerRow.state == "alive"))
 _PROCESSING = JobRow.state == literal_column("'processing'")
+_ORPHANS = select(JobRow.seq).where(
+    _PROCESSING, JobRow.worker_id.not_in(select(WorkerRow.id).where(WorkerRow.state == "alive"))
+)
+_ANY_ORPHAN = Prepared(_ORPHANS.limit(1))
+#: A worker elsewhere whose lease is over, by the database's clock.
+_EXPIRED = (
+    WorkerRow.state == "alive",
+    WorkerRow.lease_expires_at < bindparam("clock"),
+    WorkerRow.boot_id != bindparam("here"),
+)
+_ANY_EXPIRED = Prepared(select(WorkerRow.id).where(*_EXPIRED).limit(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,34 +115,25 @@ def register(store: Store, registration: Registration) -> None:
         now = store.clock(connection)
         store.hush(connection)
         options = config.load(connection)
-        stop = connection.execute(
-            select(WorkerRow.stop_requested_at, WorkerRow.stop_mode)
-            .where(WorkerRow.supervisor_id == registration.supervisor_id)
-            .where(WorkerRow.stop_mode.is_not(None))
-            .limit(1)
-        ).first()
-        connection.execute(
-            delete(WorkerRow).where(
-                WorkerRow.state != "alive", WorkerRow.heartbeat_at < now - _KEPT
-            )
-        )
-        connection.execute(
-            insert(WorkerRow).values(
-                id=registration.worker_id,
-                supervisor_id=registration.supervisor_id,
-                host=registration.host,
-                boot_id=presence.neighbourhood(store.location, registration.boot_id),
-                pid=registration.pid,
-                slots=registration.slots,
-                queues=None if registration.queues is None else list(registration.queues),
-                started_at=now,
-                heartbeat_at=now,
-                lease_expires_at=now + timedelta(seconds=options.lease),
-                stop_requested_at=stop.stop_requested_at if stop else None,
-                stop_mode=stop.stop_mode if stop else None,
-                state="alive",
-            )
-        )
+        stops = _STOP_OF_SUPERVISOR.fetch(connection, {"supervisor": registration.supervisor_id})
+        stop_requested_at, stop_mode = stops[0] if stops else (None, None)
+        _FORGET.execute(connection, [{"until": now - _KEPT}])
+        row = {
+            "id": registration.worker_id,
+            "supervisor_id": registration.supervisor_id,
+            "host": registration.host,
+            "boot_id": presence.neighbourhood(store.location, registration.boot_id),
+            "pid": registration.pid,
+            "slots": registration.slots,
+            "queues": None if registration.queues is None else json.dumps(registration.queues),
+            "started_at": now,
+            "heartbeat_at": now,
+            "lease_expires_at": now + timedelta(seconds=options.lease),
+            "stop_requested_at": stop_requested_at,
+            "stop_mode": stop_mode,
+            "state": "alive",
+        }
+        _REGISTER.execute(connection, [row])
 
     store.write(work)
 
@@ -133,7 +149,7 @@ def beat(store: Store, worker_id: str, lease_seconds: float) -> bool:
             "now": now,
             "expires": now + timedelta(seconds=lease_seconds),
         }
-        return connection.execute(_BEAT, values).rowcount == 1
+        return _BEAT.execute(connection, [values]) == 1
 
     return store.write(work)
 
@@ -223,35 +239,23 @@ def alive_ids(store: Store) -> dict[str, str]:
 
     That is the id of its boot, or where several machines share the store, its neighbourhood.
     """
-    return store.read(
-        lambda connection: {row.id: row.boot_id for row in connection.execute(_ALIVE_IDS)}
-    )
+    return store.read(lambda connection: dict(_ALIVE_IDS.fetch(connection)))
 
 
 def has_orphans(store: Store) -> bool:
     """Whether a worker's lease is over, or a job's worker is dead, stopped or missing."""
 
     def work(connection: Connection) -> bool:
-        if connection.execute(_orphans().limit(1)).first() is not None:
+        if _ANY_ORPHAN.fetch(connection):
             return True
-        expired = select(WorkerRow.id).where(*_expired(store, connection)).limit(1)
-        return store.is_shared and connection.execute(expired).first() is not None
+        return store.is_shared and bool(_ANY_EXPIRED.fetch(connection, _limits(store, connection)))
 
     return store.read(work)
 
 
-def _expired(store: Store, connection: Connection) -> tuple[ColumnElement[bool], ...]:
-    """Return the condition of workers elsewhere whose lease is over, by the database's clock."""
-    return (
-        WorkerRow.state == "alive",
-        WorkerRow.lease_expires_at < store.clock(connection),
-        WorkerRow.boot_id != presence.neighbourhood(store.location),
-    )
-
-
-def _orphans() -> Any:
-    alive = select(WorkerRow.id).where(WorkerRow.state == "alive")
-    return select(JobRow.seq).where(_PROCESSING, JobRow.worker_id.not_in(alive))
+def _limits(store: Store, connection: Connection) -> dict[str, Any]:
+    """Return what decides whose lease is over."""
+    return {"clock": store.clock(connection), "here": presence.neighbourhood(store.location)}
 
 
 def rescue(
@@ -279,8 +283,8 @@ def _rescue(
 ) -> list[str]:
     now = datetime.now(UTC)
     if store.is_shared:
-        expired = _expired(store, connection)
-        connection.execute(update(WorkerRow).where(*expired).values(state="dead"))
+        expired = update(WorkerRow).where(*_EXPIRED).values(state="dead")
+        connection.execute(expired, _limits(store, connection))
     connection.execute(
         update(WorkerRow)
         .where(WorkerRow.id.in_(dead), WorkerRow.state == "alive")
@@ -307,9 +311,9 @@ def _lock_orphans(connection: Connection) -> list[Any]:
     A row that changed while it was being locked may have passed to a worker that registered after
     the select had begun; so the workers are looked at once more when nobody can change it.
     """
-    query = select(JobRow).where(JobRow.seq.in_(_orphans())).with_for_update(skip_locked=True)
+    query = select(JobRow).where(JobRow.seq.in_(_ORPHANS)).with_for_update(skip_locked=True)
     jobs = connection.execute(query).all()
-    alive = {row.id for row in connection.execute(_ALIVE_IDS)}
+    alive = dict(_ALIVE_IDS.fetch(connection))
     return [job for job in jobs if job.state == State.PROCESSING and job.worker_id not in alive]
 
 

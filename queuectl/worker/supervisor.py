@@ -33,7 +33,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from queuectl.db.engine import open_store
+from queuectl.db.engine import Store, open_store
 from queuectl.db.files import PRIVATE_FILE
 from queuectl.errors import QueuectlError, StoreError
 from queuectl.service import workers
@@ -89,6 +89,8 @@ class Supervisor:
     _vacancies: list[_Vacancy] = field(default_factory=list)
     _foreign: set[int] = field(default_factory=set)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+    #: Never opened here; each worker opens its own copy. If the file vanished, none is made anew.
+    _store: Store = field(init=False)
     _signals: int = 0
     _stop_mode: str | None = None
     _announced: bool = False
@@ -96,6 +98,8 @@ class Supervisor:
     def run(self) -> int:
         """Supervise until every worker has left; return the exit code of ``worker start``."""
         _check_store(self.location)
+        self._store = Store(self.location)
+        self._store.prepare_statements()
         processes.become_subreaper()
         self._listen()
         gc.collect()
@@ -394,7 +398,7 @@ def _become_worker(
             queues=plan.queues,
         )
         stop_mode = supervisor._stop_mode
-        code = Worker(supervisor.location, plan, registration, theirs, stop_mode).run()
+        code = Worker(supervisor._store, plan, registration, theirs, stop_mode).run()
     except QueuectlError as error:
         EventLog(supervisor.plan.log_format, f"worker {worker_id[:6]}").emit(
             "failed", f"error: {error.message}"

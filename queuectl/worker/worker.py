@@ -23,7 +23,6 @@ from queuectl.domain.job import Claim, Ending, Outcome
 from queuectl.errors import Conflict, StoreError, WorkerDeclaredDead
 from queuectl.service import claims, config, recall, workers
 from queuectl.service.claims import Claimant, Settlement
-from queuectl.settings import StoreLocation
 from queuectl.worker import ahead, processes, runner
 from queuectl.worker.events import EventLog
 from queuectl.worker.output import OutputCapture
@@ -68,13 +67,14 @@ class Worker:
 
     def __init__(
         self,
-        location: StoreLocation,
+        store: Store,
         plan: WorkerPlan,
         registration: workers.Registration,
         supervisor: socket.socket,
         stop_mode: str | None,
     ) -> None:
-        self._location = location
+        self._store = store
+        self._location = location = store.location
         self._plan = plan
         self._registration = registration
         self._id = registration.worker_id
@@ -113,7 +113,7 @@ class Worker:
             raise Conflict(f"the worker id {self._id} is taken")
         self._presence = lock
         lock.note([])
-        store = Store(self._location)  # its supervisor saw to it; if it vanished, none is made anew
+        store = self._store
         begun = _boottime()
         workers.register(store, self._registration)
         self._options = config.read_options(store)

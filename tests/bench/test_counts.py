@@ -25,7 +25,7 @@ from tests.supervision import marked_environment
 _WORKER = """
 import os, socket, sys
 from pathlib import Path
-from queuectl.db.engine import open_store
+from queuectl.db.engine import Store, open_store
 from queuectl.domain.request import JobRequest
 from queuectl.service import config, jobs, workers
 from queuectl.settings import StoreLocation
@@ -43,7 +43,7 @@ jobs.enqueue(store, [JobRequest(command=command)] * count, cwd="/")
 store.close()
 ours, theirs = socket.socketpair()
 registration = workers.Registration("w1", "s", "here", "boot", os.getpid(), 2, None)
-worker = Worker(location, WorkerPlan(concurrency=2, drain=True), registration, theirs, None)
+worker = Worker(Store(location), WorkerPlan(concurrency=2, drain=True), registration, theirs, None)
 os.write(2, b"begin")
 worker.run()
 """

@@ -55,7 +55,7 @@ def test_a_claim_reads_the_index_of_what_waits(store: Store) -> None:
 
 
 def test_what_is_due_is_found_by_its_index(store: Store) -> None:
-    plan = explain(store, statements.NEXT_DUE)
+    plan = explain(store, statements.NEXT_DUE._statement)
 
     assert "ix_jobs_due" in plan
     assert "Seq Scan" not in plan
@@ -67,7 +67,7 @@ def test_the_rows_of_a_batch_are_found_by_their_keys(store: Store) -> None:
     rows = [{**row, "claimed_seq": seq} for seq in (2, 5, 8)]
 
     def explain_batch(connection: Connection) -> str:
-        batch = statements.CLAIM._compile(connection)
+        batch = statements.CLAIM._compile(connection.dialect)
         query = f"EXPLAIN {batch.batch}"
         driver: Any = connection.connection.driver_connection
         return "\n".join(line for (line,) in driver.execute(query, batch.bind_columns(rows)))
