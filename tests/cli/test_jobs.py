@@ -157,16 +157,16 @@ def test_logs_without_output_say_so_and_succeed(queuectl: Program) -> None:
 def test_logs_follow_over_attempts_until_the_job_is_settled(queuectl: Program) -> None:
     command = "echo begin $QUEUECTL_ATTEMPT; sleep 0.3; echo end; exit 1"
     queuectl("enqueue", "--id", "j", "--max-retries", "1", "--backoff-base", "1", command)
-    with (
-        queuectl.start("logs", "-f", "j") as follower,
-        queuectl.start("worker", "start") as worker,
-    ):
-        out, err = follower.communicate(timeout=30)
-        queuectl("worker", "stop", "--now")
-        worker.communicate(timeout=30)
+    with queuectl.start("logs", "-f", "j") as follower:
+        assert follower.stderr is not None
+        waiting = follower.stderr.readline()
+        with queuectl.start("worker", "start") as worker:
+            out, err = follower.communicate(timeout=30)
+            queuectl("worker", "stop", "--now")
+            worker.communicate(timeout=30)
 
     assert out == "begin 1\nend\nbegin 2\nend\n"
-    assert "waiting for a worker" in err
+    assert "waiting for a worker" in waiting
     assert "attempt 2 is due in" in err
     assert err.endswith("note: job j is dead\n")
     assert follower.returncode == 0

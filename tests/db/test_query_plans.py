@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Dialect, Engine, event
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite as SQLiteDialect
 
 from queuectl.db.engine import Store
@@ -42,17 +42,26 @@ class Plans:
 
 @contextmanager
 def recorded() -> Iterator[list[str]]:
-    """Collect the statements that SQLAlchemy executes."""
+    """Collect the statements that SQLAlchemy executes, and the prepared ones that go past it."""
     found: list[str] = []
 
     def record(*arguments: Any) -> None:
         found.append(" ".join(arguments[2].split()))
 
+    compile_prepared = Prepared._compile
+
+    def record_prepared(prepared: Prepared, dialect: Dialect) -> Any:
+        compiled = compile_prepared(prepared, dialect)
+        found.append(" ".join(compiled.sql.split()))
+        return compiled
+
     event.listen(Engine, "before_cursor_execute", record)
+    setattr(Prepared, "_compile", record_prepared)  # noqa: B010  # an assignment needs an ignore
     try:
         yield found
     finally:
         event.remove(Engine, "before_cursor_execute", record)
+        setattr(Prepared, "_compile", compile_prepared)  # noqa: B010
 
 
 def plans_of(store: Store, use: Callable[[], object]) -> Plans:
