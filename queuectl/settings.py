@@ -18,6 +18,10 @@ DEFAULT_PATH = "~/.queuectl/queue.db"
 #: Where this machine keeps its own files of a store that is on a server.
 SERVER_FOLDERS = "~/.queuectl"
 _SERVER_SCHEMES = ("postgresql", "postgres")
+#: What libpq takes besides a URL, and a URL without its slashes: no name of a file.
+_LIKE_A_SERVER = re.compile(
+    r"(postgres|postgresql):(?!//)|(host|hostaddr|port|dbname|user|password|service)\s*="
+)
 #: What is shown of a URL's query: nothing of it can be a secret.
 _SHOWN_PARAMETERS = frozenset(
     {"host", "hostaddr", "port", "dbname", "user", "service", "sslmode", "target_session_attrs"}
@@ -151,6 +155,11 @@ def locate_store(flag: str | None, environ: Mapping[str, str] = os.environ) -> S
 
 
 def _parse(text: str, source: str, environ: Mapping[str, str]) -> StoreLocation:
+    if _LIKE_A_SERVER.match(text):
+        raise InvalidInput(
+            f"{source} looks like a database on a server, but is no URL",
+            hint="write postgresql://user@host/database",
+        )
     if "://" not in text:
         return _from_path(text, source)
     scheme = text.partition("://")[0]
@@ -162,7 +171,13 @@ def _parse(text: str, source: str, environ: Mapping[str, str]) -> StoreLocation:
             hint="give the path of an SQLite file, sqlite:////absolute/path.db or"
             " postgresql://host/database",
         )
-    path = unquote(text.split("://", 1)[1].split("?", 1)[0].removeprefix("/"))
+    rest = unquote(text.split("://", 1)[1].split("?", 1)[0])
+    if rest and not rest.startswith("/"):
+        raise InvalidInput(
+            f"{source} names a host, and an SQLite store is a file of this machine",
+            hint="write sqlite:////absolute/path.db, with four slashes",
+        )
+    path = rest.removeprefix("/")
     if not path:
         raise InvalidInput(
             f"{source} names no file: {text!r}", hint="write sqlite:////absolute/path.db"

@@ -69,6 +69,9 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path) -> None:
         ("postgresql://me:secret@db/que\0ue", "NUL"),
         ("sqlite://", "names no file"),
         ("sqlite:///", "names no file"),
+        ("sqlite://me:secret@host/x.db", "names a host"),
+        ("postgresql:me:secret@db/queue", "is no URL"),
+        ("host=db user=me password=secret", "is no URL"),
         ("a\0b", "NUL"),
     ],
 )

@@ -8,9 +8,10 @@ from typing import Any
 import typer
 
 from queuectl.cli import options, render
-from queuectl.cli.store import open_store
+from queuectl.cli.store import location, open_store
+from queuectl.db import schema
 from queuectl.domain.text import escape_line
-from queuectl.errors import QueuectlError
+from queuectl.errors import QueuectlError, StoreError
 from queuectl.service import audit as service
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -23,6 +24,11 @@ def audit(ctx: typer.Context, json: options.Json = False) -> None:
     No two attempts of a job at once, none missing, none beyond its retries, one result for each
     completed job, every claim and every dead job accounted for, and a file that is sound.
     """
+    if not schema.is_there(location(ctx)):
+        raise StoreError(
+            f"there is no store at {location(ctx)}",
+            hint="name the one that you mean with --db; the first job makes one",
+        )
     checks = service.audit(open_store(ctx))
     broken = [check for check in checks if not check.ok]
     if json:

@@ -14,14 +14,21 @@ PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
 
 
+def open_private(path: Path, flags: int) -> int:
+    """Open a file of mode 0600, whatever the umask; return its descriptor, closed at an exec.
+
+    A link in its place is not followed. Raises OSError.
+    """
+    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_FILE)
+    status = os.fstat(descriptor)
+    if stat.S_IMODE(status.st_mode) != PRIVATE_FILE and status.st_uid == os.geteuid():
+        os.fchmod(descriptor, PRIVATE_FILE)
+    return descriptor
+
+
 def create_private_file(path: Path) -> None:
     """Create an empty file of mode 0600, whatever the umask, unless it is there."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_FILE)
-    try:
-        if os.fstat(descriptor).st_uid == os.geteuid():
-            os.fchmod(descriptor, PRIVATE_FILE)
-    finally:
-        os.close(descriptor)
+    os.close(open_private(path, os.O_RDWR | os.O_CREAT))
 
 
 def create_private_folder(path: Path) -> None:
@@ -44,8 +51,9 @@ def prepare_side_files(location: StoreLocation) -> None:
     """Create the folders that stand beside a store on this machine; raises StoreError."""
     try:
         if not location.folder.is_dir():
-            location.folder.parent.mkdir(parents=True, exist_ok=True)
-            create_private_folder(location.folder)
+            missing = [folder for folder in location.folder.parents if not folder.exists()]
+            for folder in [*reversed(missing), location.folder]:
+                create_private_folder(folder)
         create_private_folder(location.logs)
         create_private_folder(location.workers)
     except OSError as error:

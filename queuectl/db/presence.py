@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from queuectl.db.files import PRIVATE_FILE
+from queuectl.db.files import open_private
 from queuectl.settings import ServerLocation, StoreLocation
 
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -122,7 +122,7 @@ def take(location: StoreLocation, worker_id: str, *, create: bool) -> Presence |
     """
     path = location.workers / worker_id
     while True:
-        descriptor = os.open(path, _FLAGS | os.O_CREAT | (os.O_EXCL if create else 0), PRIVATE_FILE)
+        descriptor = open_private(path, os.O_RDWR | os.O_CREAT | (os.O_EXCL if create else 0))
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -159,7 +159,7 @@ class IdleSign:
     """
 
     def __init__(self, location: StoreLocation) -> None:
-        self._descriptor = os.open(location.workers / _IDLE, _FLAGS | os.O_CREAT, PRIVATE_FILE)
+        self._descriptor = open_private(location.workers / _IDLE, os.O_RDWR | os.O_CREAT)
         self._hung_out = False
 
     def hang_out(self, idle: bool) -> None:

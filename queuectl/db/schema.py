@@ -52,7 +52,7 @@ def upgrade(location: StoreLocation) -> bool:
 
     Raises StoreError.
     """
-    if _has_place(location):
+    if is_there(location):
         revision = stored_revision(location)
         if revision == SCHEMA_REVISION:
             return False
@@ -67,7 +67,11 @@ def upgrade(location: StoreLocation) -> bool:
     return True
 
 
-def _has_place(location: StoreLocation) -> bool:
+def is_there(location: StoreLocation) -> bool:
+    """Whether there is a file, or a server to ask; refuses at once what cannot be a store.
+
+    Raises StoreError.
+    """
     return isinstance(location, ServerLocation) or _exists(location)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import NullPool
 
-from queuectl.db.files import PRIVATE_FILE
+from queuectl.db.files import open_private
 from queuectl.db.filesystem import is_remote
 from queuectl.errors import StoreError, StoreUnavailable
 from queuectl.settings import StoreLocation
@@ -130,9 +130,7 @@ def writers_queue(location: StoreLocation, patience: float = PATIENCE_SECONDS) -
     sleeps and tries again. Raises StoreUnavailable when ``patience`` is over and nobody in front
     has got on meanwhile: a long line that moves is no reason to give up.
     """
-    lock = os.open(
-        location.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_FILE
-    )
+    lock = open_private(location.lock, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

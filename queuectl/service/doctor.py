@@ -253,13 +253,17 @@ def _examine_journal(location: StoreLocation, mode: str) -> Finding:
 
 def _examine_readers(location: StoreLocation, mode: str) -> Finding:
     """Tell who keeps a read transaction open: it keeps the log from being emptied."""
-    large = mode == "wal" and inspection.wal_bytes(location) > LARGE_WAL_BYTES
-    lasting = _lasting_readers(location, mode) if large or mode != "wal" else set()
+    lasting = _lasting_readers(location, mode)
     if not lasting:
         return Finding("readers", "nobody keeps a read transaction open")
     who = ", ".join(inspection.describe_process(pid) for pid in sorted(lasting))
+    log_bytes = inspection.wal_bytes(location)
+    if mode == "wal" and log_bytes <= LARGE_WAL_BYTES:
+        return Finding(
+            "readers", f"a read transaction is kept open by {who}; the log has {_size(log_bytes)}"
+        )
     what = (
-        f"the log has grown to {_size(inspection.wal_bytes(location))} and cannot be emptied"
+        f"the log has grown to {_size(log_bytes)} and cannot be emptied"
         if mode == "wal"
         else "writers wait"
     )

@@ -9,7 +9,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from queuectl.db.files import PRIVATE_FILE
+from queuectl.db.files import open_private
 from queuectl.service import logs
 from queuectl.settings import StoreLocation
 
@@ -139,7 +139,8 @@ class OutputCapture:
 
 def _append(file: int, source: Path, skipped: int) -> None:
     """Add what a file holds behind its first bytes, in blocks: it may be as long as the cap."""
-    with source.open("rb", buffering=0) as segment:
+    descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    with os.fdopen(descriptor, "rb", buffering=0) as segment:
         segment.seek(skipped)
         while block := segment.read(_READ_BYTES):
             rest = memoryview(block)
@@ -149,10 +150,10 @@ def _append(file: int, source: Path, skipped: int) -> None:
 
 def _create(path: Path) -> int:
     """Create a file of our own there: what is in the way, a link above all, is removed first."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
     for _ in range(3):
         with suppress(FileExistsError):
-            return os.open(path, flags, PRIVATE_FILE)
+            return open_private(path, flags)
         with suppress(FileNotFoundError):
             path.unlink()
-    return os.open(path, flags, PRIVATE_FILE)
+    return open_private(path, flags)

@@ -34,7 +34,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from queuectl.db.engine import Store, open_store
-from queuectl.db.files import PRIVATE_FILE
+from queuectl.db.files import open_private
 from queuectl.errors import QueuectlError, StoreError
 from queuectl.service import workers
 from queuectl.settings import StoreLocation
@@ -224,6 +224,8 @@ class Supervisor:
     def _arrange_successor(self, child: _Child, code: int, now: float) -> None:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         self._log.emit("worker-died", f"worker {child.worker_id[:6]} {how}", worker=child.worker_id)
+        if not child.ready and self._stop_mode is not None:
+            return  # nobody waits for one that cannot begin, only to leave
         if not child.ready:
             # It could not even begin: the store is away or spoilt, and trying on is all there is.
             pause = min(max(1.0, 2 * (now - child.started)), _LONGEST_PAUSE_SECONDS)
@@ -310,8 +312,7 @@ def _leave_terminal(location: StoreLocation, plan: WorkerPlan, tell: int) -> Non
         os._exit(0)
     code = 1
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-        log = os.open(location.worker_log, flags, PRIVATE_FILE)
+        log = open_private(location.worker_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         null = os.open(os.devnull, os.O_RDONLY)
         for target, source in ((0, null), (1, log), (2, log)):
             os.dup2(source, target)

@@ -51,3 +51,12 @@ def test_json_has_every_check(queuectl: Program) -> None:
     [gaps] = [check for check in bad["checks"] if not check["ok"]]
     assert (gaps["name"], gaps["broken"], gaps["examples"]) == ("gaps", 1, ["a"])
     assert gaps["hint"]
+
+
+def test_a_store_that_is_not_there_is_not_made_only_to_be_found_sound(queuectl: Program) -> None:
+    missing = queuectl.folder / "typo.db"
+
+    told = queuectl("--db", str(missing), "audit", code=5)
+
+    assert told.err.startswith(f"error: there is no store at {missing}\nhint: ")
+    assert not missing.exists()

@@ -45,6 +45,15 @@ def test_a_store_is_readable_by_its_owner_alone_whatever_the_umask(location: Sto
     )
 
 
+@pytest.mark.usefixtures("umask")
+def test_folders_on_the_way_to_a_new_store_are_private_too(tmp_path: Path) -> None:
+    location = StoreLocation(tmp_path / "a" / "b" / "queue.db", "test")
+
+    open_store(location).close()
+
+    assert modes(tmp_path)["a"] == modes(tmp_path / "a")["b"] == "drwx------"
+
+
 def test_a_folder_that_was_there_keeps_its_mode(location: StoreLocation) -> None:
     location.folder.mkdir()
     location.folder.chmod(0o755)

@@ -35,6 +35,7 @@ def test_writers_go_on_beside_a_reader_and_doctor_names_it(
         assert reader.stdout is not None
         assert reader.stdout.readline() == "1\n"
         await_ready(reader)
+        assert f"a read transaction is kept open by process {reader.pid}" in queuectl("doctor").out
 
         large = f"true # {'x' * _LARGE_BYTES}"
         number = doctor.LARGE_WAL_BYTES // _LARGE_BYTES + 10

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -221,3 +223,22 @@ def test_many_workers_run_no_job_twice(
 
     assert sorted(ran.read_text().split()) == sorted(request.id or "" for request in requests)
     assert {len(attempts_of(store, f"job-{number}")) for number in range(300)} == {1}
+
+
+@pytest.mark.sqlite
+def test_files_are_private_and_usable_under_the_strictest_umask(
+    store: Store, supervisors: Supervisors
+) -> None:
+    """Without the powers of root, a file of mode 000 could not be opened again."""
+    add(store, "echo printed", id="a")
+    powerless = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    under = powerless if os.geteuid() == 0 else []
+
+    for _ in range(2):  # the second finds the files of the first
+        supervisors.start(
+            under=[*under, "sh", "-c", 'umask 0777; exec "$@"', "sh"], drain=True
+        ).wait()
+
+    assert output_of(store, "a") == "printed\n"
+    files = [path for path in store.location.folder.rglob("*") if path.is_file()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}

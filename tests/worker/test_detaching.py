@@ -115,3 +115,21 @@ def test_workers_that_find_no_store_are_replaced_until_there_is_one(
     with closing(open_store(location)) as store:
         add(store, id="a")
         wait_until(lambda: state_of(store, "a") == "completed")
+
+
+@pytest.mark.sqlite
+def test_a_supervisor_whose_workers_find_no_store_can_be_stopped(
+    location: StoreLocation, supervisors: Supervisors
+) -> None:
+    open_store(location).close()
+    supervisor = supervisors.start()
+    away = location.path.with_name("away.db")
+    location.path.rename(away)
+    [worker] = supervisor.worker_pids()
+    os.kill(worker, signal.SIGKILL)
+    supervisor.wait_for("worker-died", 2)
+
+    supervisor.signal(signal.SIGTERM)
+
+    assert supervisor.wait() == 0
+    away.rename(location.path)

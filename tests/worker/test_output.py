@@ -80,8 +80,9 @@ def test_an_output_within_the_cap_is_kept_as_it_is(printer: Printer) -> None:
     assert [path.name for path in printer.location.logs.iterdir()] == ["7-1.log"]
 
 
-def test_its_file_is_private(printer: Printer) -> None:
-    before = os.umask(0)
+@pytest.mark.parametrize("umask", [0, 0o777], ids=oct)
+def test_its_file_is_private_whatever_the_umask(printer: Printer, umask: int) -> None:
+    before = os.umask(umask)
     printer.print(b"secret")
     os.umask(before)
     printer.end()
@@ -229,6 +230,22 @@ def test_a_reader_goes_on_in_the_finished_file_where_it_was(
     assert seen[:75] == output[:75]
     assert seen.endswith(output[-50:])
     assert kept.endswith(output[-50:])
+
+
+def test_a_segment_that_was_replaced_by_a_link_is_not_followed(location: StoreLocation) -> None:
+    """X1: between the bytes of a running job somebody puts a link there."""
+    secret = location.folder / "secret"
+    secret.write_bytes(b"secret")
+    printer = Printer(location)
+    printer.print(numbered(150))
+    [segment, *_] = location.logs.glob("7-1.*.log")
+    segment.unlink()
+    segment.symlink_to(secret)
+
+    printer.end()
+
+    assert "symbolic links" in (printer.capture.error or "")
+    assert b"secret" not in logs.output_path(location, 7, 1).read_bytes()
 
 
 def test_a_reader_never_follows_a_link(location: StoreLocation, reader: OutputReader) -> None:
