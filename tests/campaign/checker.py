@@ -244,7 +244,12 @@ def _check_survivors(history: History) -> Iterator[Breach]:
                     f" at {late.at:.2f}, after that run was over",
                 )
     for stray in history.facts.strays:
-        if not (stray.hidden and history.was_helpless(stray.supervisor, stray.at)):
+        attempt = history.attempts[stray.job].get(stray.run)
+        if not (
+            stray.hidden
+            and attempt is not None
+            and history.was_orphaned(attempt.pid, stray.supervisor, attempt.started, stray.at)
+        ):
             yield Breach(
                 "I5",
                 stray.job or f"process {stray.pid}",

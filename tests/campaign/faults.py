@@ -18,6 +18,7 @@ from tests.campaign.facts import Freeze, Strike, Trouble
 from tests.campaign.failpoints import Order, boottime
 from tests.campaign.plan import Fault
 from tests.campaign.stage import CLIENTS, Client, Crew, Stage
+from tests.campaign.window import Obscured
 
 #: An order that nobody came by to take is withdrawn.
 _ORDER_SECONDS = 5.0
@@ -195,6 +196,9 @@ class Faults:
             self._stop_workers(now=fault.pick < 0.5)
         elif fault.transaction == "enqueue" and len(self.stage.clients) <= CLIENTS:
             self.stage.enqueue(largest=_STRUCK_BATCH)
+        elif fault.transaction == "_change":
+            with suppress(Obscured):
+                self.stage.requeue()
         self._do_later(_ORDER_SECONDS, lambda: self._withdraw(order))
         return True  # counted when it strikes
 

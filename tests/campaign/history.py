@@ -59,6 +59,12 @@ class History:
             for strike in facts.strikes
             if strike.kind in (plan.SUPERVISOR_KILLED, plan.BOTH_KILLED)
         }
+        #: When processes were killed, by their number, which may be used again.
+        self.deaths: dict[int, list[float]] = defaultdict(list)
+        for strike in facts.strikes:
+            if strike.kind in (plan.WORKER_KILLED, plan.BOTH_KILLED, plan.FAILPOINT):
+                for pid in strike.pids:
+                    self.deaths[pid].append(strike.at)
         #: When each worker ran something, in the order of the beginnings.
         self.busy: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for attempt in facts.attempts:
@@ -93,10 +99,19 @@ class History:
     def is_excused(self, sign: Sign) -> bool:
         """Whether this is the one process that cannot be found again.
 
-        It cleared its environment and left its group, so that only those can end it who adopt it;
-        and its supervisor could not.
+        It cleared its environment and left its group, so that only those can end it who adopt it:
+        its worker, which was killed, and then its supervisor, which could not either.
         """
-        return sign.kind == "hidden" and self.was_helpless(sign.supervisor, sign.at)
+        run = self.runs[sign.job][sign.run]
+        began = run.starts[0].at if run.starts else sign.at
+        return sign.kind == "hidden" and self.was_orphaned(
+            sign.parent, sign.supervisor, began, sign.at
+        )
+
+    def was_orphaned(self, worker_pid: int, supervisor: str, began: float, at: float) -> bool:
+        """Whether a worker had been killed since then, and its supervisor could end nothing."""
+        killed = any(began <= death <= at for death in self.deaths[worker_pid])
+        return killed and self.was_helpless(supervisor, at)
 
     def was_helpless(self, supervisor: str, at: float) -> bool:
         """Whether a supervisor had been killed by then, or was stopped at that moment."""

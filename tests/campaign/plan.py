@@ -42,6 +42,7 @@ TRANSACTIONS: Mapping[str, int] = {
     "register": 6,
     "leave": 2,
     "request_stop": 2,
+    "_change": 2,  # of the dead letters: a requeue
 }
 
 #: ``within`` is behind the n-th statement of the transaction.

@@ -271,7 +271,8 @@ class Stage:
 
         def on_end(client: Client, code: int) -> None:
             noted(client, code)
-            for job in self._printed(client):
+            # One that was killed, or whose reply was lost, may have done it all the same.
+            for job in self._printed(client) if code == 0 else chosen:
                 self.requeues[job] = self.requeues.get(job, 0) + 1
 
         client.on_end = on_end

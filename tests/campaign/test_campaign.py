@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.campaign import strays
+from tests.cli.conftest import PROGRAM
+from tests.supervision import marked_environment
 
 #: Another seed than that of the long run, so that they are different plans.
 _SEED = 500
@@ -30,6 +32,20 @@ def run_campaign(folder: Path, *arguments: str) -> subprocess.CompletedProcess[s
         timeout=_LIMIT_SECONDS,
         check=False,
     )
+
+
+def assert_sound(folder: Path, number: str) -> None:
+    """``audit`` and ``doctor`` find nothing wrong with a store that went through a campaign."""
+    environment = marked_environment(folder)
+    for command in ("audit", "doctor"):
+        told = subprocess.run(
+            [PROGRAM, "--db", str(folder / f"queue.db{number}"), command],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+        )
+        assert told.returncode == 0, told.stdout + told.stderr
 
 
 @pytest.fixture
@@ -73,3 +89,4 @@ def test_five_hundred_faults_break_no_invariant(
         folder = tmp_path / f"queue.db{number}.campaign"
         assert folder.is_dir()
         assert strays.find(folder) == []
+        assert_sound(tmp_path, number)

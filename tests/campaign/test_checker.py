@@ -166,6 +166,14 @@ def test_an_unmarked_orphan_of_a_killed_supervisor_is_counted_and_not_held_again
     assert verdict.counts[ORPHANS] == 1
 
 
+def test_a_worker_that_lives_on_without_its_supervisor_answers_for_what_it_leaves() -> None:
+    killed = Strike(2, plan.SUPERVISOR_KILLED, 10.3, (1,), "s1")
+    facts = with_signs(sign("hidden", 1, 13.0))
+
+    assert judge(replace(facts, strikes=(killed, *SOUND.strikes))).broken == ()
+    assert judge(replace(facts, strikes=(killed,))).broken == ("I5",)
+
+
 def test_an_unmarked_orphan_of_a_stopped_supervisor_lives_until_it_goes_on() -> None:
     facts = with_signs(sign("hidden", 1, 13.0))
     frozen = Freeze("s1", 10.3, 13.5)
