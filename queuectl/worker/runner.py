@@ -152,7 +152,7 @@ class Launcher:
 
     def __init__(self, environment: Mapping[str, str], worker_id: str) -> None:
         self._environment = encode_environment(environment)
-        self._worker_id = worker_id.encode()
+        self.worker_id = worker_id
         self._ignored = _ignored_signals()
         _keep_descriptors()
         self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -189,7 +189,7 @@ class Launcher:
             processes.MARK_JOB.encode(): claim.id.encode(),
             processes.MARK_ATTEMPT.encode(): b"%d" % claim.run,
             processes.MARK_CLAIM.encode(): claim.mark.encode(),
-            processes.MARK_WORKER.encode(): self._worker_id,
+            processes.MARK_WORKER.encode(): self.worker_id.encode(),
         }
 
 

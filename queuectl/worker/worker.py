@@ -11,7 +11,6 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,9 +24,8 @@ from queuectl.service import claims, config, recall, workers
 from queuectl.service.claims import Claimant, Settlement
 from queuectl.worker import ahead, processes, runner
 from queuectl.worker.events import EventLog
-from queuectl.worker.output import OutputCapture
 from queuectl.worker.rescue import rescue_dead
-from queuectl.worker.runner import Execution
+from queuectl.worker.slots import Slots
 from queuectl.worker.watch import Watch
 
 #: How often a worker reports to its supervisor, buries strays and looks for dead neighbours.
@@ -84,8 +82,9 @@ class Worker:
         self._claimant = Claimant(
             self._id, registration.host, registration.pid, registration.queues
         )
-        self._launcher = runner.Launcher(os.environ, self._id)
-        self._running: dict[int, Execution] = {}  # by the shell's process id
+        launcher = runner.Launcher(os.environ, self._id)  # before anything is opened here
+        self._watch = Watch()
+        self._slots = Slots(launcher, plan.concurrency, self._watch, self._log, self._note)
         self._ended: list[Settlement] = []
         self._ahead = ahead.Ahead(location, plan.concurrency)
         self._signals = 0
@@ -103,7 +102,6 @@ class Worker:
         #: suspended machine; None: nobody else would start it.
         self._lease_ends: float | None = None
         self._far_look_at = 0.0
-        self._watch = Watch()
 
     def run(self) -> int:
         """Work until told to stop; return the exit code for the supervisor."""
@@ -111,8 +109,7 @@ class Worker:
         lock = presence.take(self._location, self._id, create=True)
         if lock is None:
             raise Conflict(f"the worker id {self._id} is taken")
-        self._presence = lock
-        lock.note([])
+        self._slots.take_places(self._location, lock)
         store = self._store
         begun = _boottime()
         workers.register(store, self._registration)
@@ -129,7 +126,7 @@ class Worker:
                 self._loop(store, bell)
             except WorkerDeclaredDead as error:
                 self._log.emit("worker-declared-dead", f"{error.message}; ends its jobs")
-                self._end_everything()
+                self._slots.end_everything()
                 return EXIT_DECLARED_DEAD
         self._leave(store)
         store.close()
@@ -164,7 +161,7 @@ class Worker:
 
     def _hear(self, bell: Bell) -> None:
         if bell.heard():
-            free = self._free() > 0
+            free = self._slots.free > 0
             self._look_at = min(
                 self._look_at, time.monotonic() + (0 if free else BUSY_LOOK_SECONDS)
             )
@@ -200,7 +197,7 @@ class Worker:
     def _patience(self, bell: Bell) -> float:
         """Return how long the selector may sleep, in seconds."""
         at = [self._tick_at, max(self._beat_at, self._retry_at)]
-        at += [run.deadline for run in self._running.values() if run.deadline is not None]
+        at += self._slots.deadlines()
         if self._hungry and self._may_claim() and not self._ahead:
             at.append(self._retry_at)
         else:
@@ -209,15 +206,12 @@ class Worker:
             at.append(max(self._turn_by(), self._retry_at))
         if self._unsure:
             at.append(self._retry_at)
-        self._ahead.sign.hang_out(self._free() > 0 and not self._hungry)
+        self._ahead.sign.hang_out(self._slots.free > 0 and not self._hungry)
         patience = max(0.0, min(at) - time.monotonic())
         return min(patience, POLL_SECONDS) if bell.fileno is None else patience
 
-    def _free(self) -> int:
-        return self._plan.concurrency - len(self._running)
-
     def _may_claim(self) -> bool:
-        return self._stop_mode is None and self._free() > 0
+        return self._stop_mode is None and self._slots.free > 0
 
     def _is_turn_due(self, now: float) -> bool:
         if self._hungry and self._may_claim() and not self._ahead:
@@ -233,9 +227,9 @@ class Worker:
         return 0.0
 
     def _is_done(self) -> bool:
-        if self._running or self._ended or self._ahead or self._unsure:
+        if self._slots.busy or self._ended or self._ahead or self._unsure:
             # Told to leave at once while the store is away: the jobs are taken back by a rescue.
-            return self._stop_mode == "now" and not self._running and self._away_tries > 0
+            return self._stop_mode == "now" and not self._slots.busy and self._away_tries > 0
         return self._stop_mode is not None or (self._plan.drain and not self._hungry)
 
     # Turns
@@ -244,14 +238,14 @@ class Worker:
         unstarted = self._ahead.surplus(stopping=self._stop_mode is not None)
         wanted = 0
         if self._stop_mode is None and not unstarted:
-            wanted = max(0, self._free() + self._ahead.room())
+            wanted = max(0, self._slots.free + self._ahead.room())
         self._unsure = True
         turn = claims.take_turn(
             store,
             self._claimant,
             self._ended,
             free=wanted,
-            idle=not self._running and not self._ahead,
+            idle=not self._slots.busy and not self._ahead,
             unstarted=unstarted,
         )
         self._unsure = False
@@ -259,7 +253,7 @@ class Worker:
         self._options = turn.options
         self._log.tell_turn(self._ended, turn)
         self._ended = []
-        self._presence.note(run.claim.mark for run in self._running.values())
+        self._slots.settled()
         if unstarted:
             self._hungry = True
         elif wanted:
@@ -283,7 +277,7 @@ class Worker:
                 job=item.claim.id,
                 run=item.claim.run,
             )
-        busy = {run.claim.mark for run in self._running.values()}
+        busy = self._slots.marks()
         busy.update(item.claim.mark for item in self._ended)
         self._ahead.recall([claim for claim in found.held if claim.mark not in busy])
 
@@ -313,85 +307,29 @@ class Worker:
             self._log.emit("store-back", "the store is back")
             self._away_tries = 0
 
-    # Commands
+    # What lies ahead
 
     def _start_ahead(self) -> None:
         # While it is not known whether a claim was given back, another worker may have it.
         while self._ahead and not self._unsure and self._may_claim() and not self._is_cut_off():
-            self._start(self._ahead.take())
-
-    def _start(self, claim: Claim) -> None:
-        retries = claim.max_retries + 1
-        self._log.emit(
-            "job-started",
-            f"job {claim.id} started, attempt {claim.attempts + 1} of {retries}: {claim.command}",
-            job=claim.id,
-            run=claim.run,
-            queue=claim.queue,
-        )
-        self._presence.note_more(claim.mark)  # else it counts as never claimed if this worker dies
-        capture = OutputCapture(self._location, claim.seq, claim.run, self._options.output_limit)
-        started = runner.start(claim, capture, self._launcher)
-        if isinstance(started, Outcome):
-            self._note(claim, started)
-            return
-        self._running[started.pid] = started
-        self._watch.add(started.pidfd, lambda: self._end(started))
-        self._watch.add(capture.pipe, lambda: self._pump(started.capture))
-        if self._stop_mode == "now":
-            started.terminate(Ending.STOPPED, time.monotonic())
-
-    def _pump(self, capture: OutputCapture) -> None:
-        if not capture.pump():
-            self._watch.drop(capture.pipe)
-
-    def _end(self, run: Execution) -> None:
-        self._watch.drop(run.pidfd)
-        self._watch.drop(run.capture.pipe)
-        code, usage = run.reap()
-        del self._running[run.pid]
-        if not processes.end_children(self._spare()):
-            self._log.emit("stray", f"job {run.claim.id} left a process that cannot be ended")
-        self._note(run.claim, run.outcome(code, usage))
+            self._slots.start(self._ahead.take(), self._options.output_limit)
 
     def _note(self, claim: Claim, outcome: Outcome) -> None:
         """Keep an ended attempt for the next turn."""
         self._ended.append(Settlement(claim, outcome))
         self._ahead.measure((outcome.finished_at - outcome.started_at).total_seconds())
 
-    def _spare(self) -> Callable[[int], bool]:
-        """Return what tells whether a child of this worker belongs to a job that still runs."""
-        marks = {(self._id, run.claim.mark) for run in self._running.values()}
-
-        def spare(pid: int) -> bool:
-            if pid in self._running:
-                return True
-            if not marks:
-                return False
-            mark = processes.read_mark(pid)
-            return mark in marks or (mark is None and processes.is_running(pid))
-
-        return spare
-
-    def _end_everything(self) -> None:
-        for run in self._running.values():
-            run.kill(Ending.LOST)
-        processes.end_children(lambda pid: False)
-        self._running.clear()
-
     # Time
 
     def _watch_time(self, store: Store, now: float) -> None:
-        for run in list(self._running.values()):
-            if run.deadline is not None and run.deadline <= now:
-                run.expire(now)
+        self._slots.expire(now)
         if now >= self._tick_at:
             self._tick_at = now + TICK_SECONDS
             self._report()
-            processes.reap_zombies(lambda pid: pid in self._running)
+            self._slots.reap_zombies()
             if now >= self._retry_at and self._is_rescue_due(store, now):
                 self._rescue(store)
-        if self._running and self._is_cut_off():
+        if self._slots.busy and self._is_cut_off():
             self._end_running()
         if now >= self._beat_at and now >= self._retry_at:
             self._beat(store, now)
@@ -426,11 +364,9 @@ class Worker:
 
     def _end_running(self, *signal_and_frame: object) -> None:
         """End what runs before its lease does: somebody else may start it then."""
-        if self._running:
-            count = len(self._running)
+        if count := self._slots.busy:
             self._log.emit("cut-off", f"its lease runs out; ends {count} jobs", jobs=count)
-        for run in self._running.values():
-            run.kill(Ending.STOPPED)
+        self._slots.kill_all(Ending.STOPPED)
 
     def _is_rescue_due(self, store: Store, now: float) -> bool:
         """Whether to ask the store for dead workers: seldom, where their locks tell it sooner."""
@@ -464,12 +400,11 @@ class Worker:
         if self._stop_mode in ("now", mode):
             return
         self._stop_mode = mode
-        count = len(self._running)
+        count = self._slots.busy
         waits = f"{count} running job{'s' * (count != 1)}"
         if mode == "now":
             self._log.emit("stopping", f"stops now, ends {waits} and puts them back")
-            for run in self._running.values():
-                run.terminate(Ending.STOPPED, time.monotonic())
+            self._slots.put_back()
         else:
             self._log.emit("stopping", f"stops, waits for {waits}" if count else "stops")
 

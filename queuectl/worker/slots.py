@@ -1,0 +1,141 @@
+"""The slots of one worker: the commands that run in it, from their start to their end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from queuectl.db.presence import Presence
+from queuectl.domain.job import Claim, Ending, Outcome
+from queuectl.settings import StoreLocation
+from queuectl.worker import processes, runner
+from queuectl.worker.events import EventLog
+from queuectl.worker.output import OutputCapture
+from queuectl.worker.runner import Execution
+from queuectl.worker.watch import Watch
+
+
+class Slots:
+    """Room for so many commands."""
+
+    def __init__(
+        self,
+        launcher: runner.Launcher,
+        count: int,
+        watch: Watch,
+        log: EventLog,
+        on_end: Callable[[Claim, Outcome], None],
+    ) -> None:
+        """``on_end`` is told what became of each attempt."""
+        self._launcher = launcher
+        self._count = count
+        self._watch = watch
+        self._log = log
+        self._on_end = on_end
+        self._running: dict[int, Execution] = {}  # by the shell's process id
+        #: Whether what starts from now on is put back at once.
+        self._puts_back = False
+
+    def take_places(self, location: StoreLocation, presence: Presence) -> None:
+        """Say where outputs go, and where to note what has been started."""
+        self._location = location
+        self._presence = presence
+        self.settled()
+
+    @property
+    def busy(self) -> int:
+        """How many commands run."""
+        return len(self._running)
+
+    @property
+    def free(self) -> int:
+        """How many more could."""
+        return self._count - len(self._running)
+
+    def marks(self) -> set[str]:
+        """Return the marks of the claims that run."""
+        return {run.claim.mark for run in self._running.values()}
+
+    def deadlines(self) -> list[float]:
+        """Return when something is due to be ended, by the monotonic clock."""
+        return [run.deadline for run in self._running.values() if run.deadline is not None]
+
+    def settled(self) -> None:
+        """All that had ended is in the store: only what runs need be known if this worker dies."""
+        self._presence.note(self.marks())
+
+    def start(self, claim: Claim, output_limit: int) -> None:
+        """Start the command of a claim; whatever becomes of it is told to ``on_end``."""
+        retries = claim.max_retries + 1
+        self._log.emit(
+            "job-started",
+            f"job {claim.id} started, attempt {claim.attempts + 1} of {retries}: {claim.command}",
+            job=claim.id,
+            run=claim.run,
+            queue=claim.queue,
+        )
+        self._presence.note_more(claim.mark)  # else it counts as never claimed if this worker dies
+        capture = OutputCapture(self._location, claim.seq, claim.run, output_limit)
+        started = runner.start(claim, capture, self._launcher)
+        if isinstance(started, Outcome):
+            self._on_end(claim, started)
+            return
+        self._running[started.pid] = started
+        self._watch.add(started.pidfd, lambda: self._end(started))
+        self._watch.add(capture.pipe, lambda: self._pump(started.capture))
+        if self._puts_back:
+            started.terminate(Ending.STOPPED, time.monotonic())
+
+    def _pump(self, capture: OutputCapture) -> None:
+        if not capture.pump():
+            self._watch.drop(capture.pipe)
+
+    def _end(self, run: Execution) -> None:
+        self._watch.drop(run.pidfd)
+        self._watch.drop(run.capture.pipe)
+        code, usage = run.reap()
+        del self._running[run.pid]
+        if not processes.end_children(self._spare()):
+            self._log.emit("stray", f"job {run.claim.id} left a process that cannot be ended")
+        self._on_end(run.claim, run.outcome(code, usage))
+
+    def _spare(self) -> Callable[[int], bool]:
+        """Return what tells whether a child of this worker belongs to a job that still runs."""
+        marks = {(self._launcher.worker_id, mark) for mark in self.marks()}
+
+        def spare(pid: int) -> bool:
+            if pid in self._running:
+                return True
+            if not marks:
+                return False
+            mark = processes.read_mark(pid)
+            return mark in marks or (mark is None and processes.is_running(pid))
+
+        return spare
+
+    def expire(self, now: float) -> None:
+        """End the commands whose time, or whose grace, is over."""
+        for run in list(self._running.values()):
+            if run.deadline is not None and run.deadline <= now:
+                run.expire(now)
+
+    def put_back(self) -> None:
+        """Ask all commands to end, and those that may still start, so that they run elsewhere."""
+        self._puts_back = True
+        for run in self._running.values():
+            run.terminate(Ending.STOPPED, time.monotonic())
+
+    def kill_all(self, ending: Ending) -> None:
+        """End all commands at once; each is told to ``on_end`` as it ends."""
+        for run in self._running.values():
+            run.kill(ending)
+
+    def end_everything(self) -> None:
+        """End all commands and what they left, and tell nobody: the claims are lost."""
+        self.kill_all(Ending.LOST)
+        processes.end_children(lambda pid: False)
+        self._running.clear()
+
+    def reap_zombies(self) -> None:
+        """Reap what has come to this worker and ended."""
+        processes.reap_zombies(lambda pid: pid in self._running)
