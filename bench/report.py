@@ -125,6 +125,20 @@ def table(report: Report) -> str:
     return "\n".join(lines)
 
 
+def markdown(results: Sequence[dict[str, Any]]) -> str:
+    """Return the bars of saved results as a table for the README, and whom none met."""
+    lines = ["| | measured | reached | wanted | |", "|---|---|---|---|---|"]
+    for result in results:
+        for number, bar in enumerate(result["bars"]):
+            what = f"{result['workload']}: {result['title']}" if number == 0 else ""
+            reached = "-" if bar["value"] is None else figure(bar["value"])
+            met = {True: "met", False: "missed", None: "not measured"}[bar["met"]]
+            lines.append(
+                f"| {what} | {bar['name']} | {reached} | {bar['sense']} {bar['target']:g} | {met} |"
+            )
+    return "\n".join(lines)
+
+
 def _times(value: float, other: float | None) -> str:
     times = ratio(value, other)
     return f"{'-' if times is None else f'{times:.2f}':>7}"

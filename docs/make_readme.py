@@ -5,7 +5,7 @@
 
 The commands of a block behind ``<!-- typed -->`` are run one after the other in a new home folder,
 and what they print is pasted below them. The text between the ``reference`` marks is the help of
-every command.
+every command; the table between the ``bench`` marks is made from ``bench/results``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ COMMANDS = (
 )  # fmt: skip
 TYPED = re.compile(r"(?<=<!-- typed -->\n```console\n).*?(?=```\n)", re.DOTALL)
 REFERENCE = re.compile(r"(?<=<!-- reference -->\n).*?(?=<!-- /reference -->)", re.DOTALL)
+BENCH = re.compile(r"(?<=<!-- bench -->\n).*?(?=<!-- /bench -->)", re.DOTALL)
 #: What differs from one run to the next: instants, generated ids, process numbers, durations.
 _VARYING = (
     (re.compile(r"^note: waiting for .*\n", re.MULTILINE), ""),
@@ -83,6 +84,14 @@ def reference() -> str:
     return "\n" + "\n".join(parts) + "\n"
 
 
+def bench_table() -> str:
+    """Return the table of what the benchmark has measured, as Markdown."""
+    sys.path.insert(0, str(README.parent))
+    from bench import report
+
+    return f"\n{report.markdown(report.load_all(report.RESULTS))}\n\n"
+
+
 def normalize(text: str) -> str:
     """Return the text without what differs from one run to the next."""
     for pattern, word in _VARYING:
@@ -95,6 +104,7 @@ def main() -> int:
     old = README.read_text()
     new = TYPED.sub(lambda match: retype(match[0]), old)
     new = REFERENCE.sub(lambda match: reference(), new)
+    new = BENCH.sub(lambda match: bench_table(), new)
     if "--check" in sys.argv[1:]:
         changes = difflib.unified_diff(
             normalize(old).splitlines(),
