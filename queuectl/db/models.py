@@ -26,7 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
 #: The migration that these tables stand for; a test holds it to the newest one in ``migrations/``.
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -102,6 +102,8 @@ class JobRow(Base):
     finished_at: Mapped[datetime | None]
     #: Row version: each change of state adds one; the fence of every claim.
     version: Mapped[int] = mapped_column(Integer)
+    #: The last run before it was last requeued; null: it never was.
+    requeued_after_run: Mapped[int | None] = mapped_column(Integer)
 
     __table_args__ = (
         CheckConstraint(

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, String, bindparam, text
 
 from queuectl.db import inspection
 from queuectl.db.engine import Store
-from queuectl.domain.retry import EXHAUSTED
+from queuectl.domain.retry import CRASHED, EXHAUSTED
 from queuectl.service import workers
 
 #: Ids that a check names at most; it counts all of them.
@@ -45,17 +45,18 @@ class Check:
 #: recorded while its job is claimed anew overlaps it; the last number is not recorded yet then.
 _JUDGED = f"""
 WITH each AS (
-    SELECT job_seq, run, outcome, started_at, finished_at,
-        max(finished_at) OVER (
+    SELECT job_seq, run, outcome, started_at, a.finished_at,
+        max(a.finished_at) OVER (
             PARTITION BY job_seq ORDER BY run ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-        ) AS earlier
-    FROM attempts
+        ) AS earlier,
+        CASE WHEN run > coalesce(requeued_after_run, 0) THEN 1 ELSE 0 END AS since
+    FROM attempts a JOIN jobs ON jobs.seq = a.job_seq
 ), history AS (
     SELECT job_seq, count(*) AS recorded, min(run) AS first, max(run) AS last,
         max(finished_at) AS ended,
         sum(CASE WHEN started_at < earlier THEN 1 ELSE 0 END) AS "overlaps",
-        sum(CASE WHEN outcome IN ('failed', 'timed out') THEN 1 ELSE 0 END) AS charged,
-        sum(CASE WHEN outcome = 'lost' THEN 1 ELSE 0 END) AS lost,
+        sum(CASE WHEN outcome IN ('failed', 'timed out') THEN since ELSE 0 END) AS charged,
+        sum(CASE WHEN outcome = 'lost' THEN since ELSE 0 END) AS lost,
         sum(CASE WHEN outcome = 'completed' THEN 1 ELSE 0 END) AS completed,
         max(CASE WHEN outcome = 'completed' THEN run END) AS completed_run
     FROM each GROUP BY job_seq
@@ -70,7 +71,8 @@ WITH each AS (
         CASE WHEN j.attempts > j.max_retries + 1
             OR (j.attempts > j.max_retries AND j.state <> 'dead')
             OR (j.attempts <= j.max_retries AND d.reason = '{EXHAUSTED}')
-            OR j.attempts > coalesce(h.charged, 0)
+            OR (j.crashes = 0 AND d.reason = '{CRASHED}')
+            OR j.attempts <> coalesce(h.charged, 0)
             OR j.crashes > coalesce(h.lost, 0) THEN 1 ELSE 0 END AS beyond,
         CASE WHEN j.state = 'completed'
             THEN CASE WHEN h.completed = 1 AND h.completed_run = j.runs THEN 0 ELSE 1 END

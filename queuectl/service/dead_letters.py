@@ -130,6 +130,7 @@ def _requeue(connection: Connection, seqs: list[int]) -> None:
             version=JobRow.version + 1,
             attempts=0,
             crashes=0,
+            requeued_after_run=JobRow.runs,
             run_at=now,
             updated_at=now,
             finished_at=None,

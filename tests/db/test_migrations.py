@@ -15,9 +15,11 @@ from sqlalchemy import Connection, create_engine
 from queuectl.db import schema
 from queuectl.db.engine import Store, open_store
 from queuectl.db.models import SCHEMA_REVISION, Base
+from queuectl.domain.job import Ending
 from queuectl.errors import SchemaMismatch, StoreError
-from queuectl.service import jobs
+from queuectl.service import audit, config, dead_letters, jobs
 from queuectl.settings import StoreLocation
+from tests.actors import Hire
 from tests.db.population import populate
 from tests.jobs import add
 from tests.supervision import marked_environment
@@ -25,11 +27,11 @@ from tests.supervision import marked_environment
 _CHECKOUT = Path(schema.__file__).parents[2]
 
 
-def downgrade(location: StoreLocation) -> None:
+def downgrade(location: StoreLocation, revision: str = "base") -> None:
     with schema.migrating(location) as connection:
         config = schema.alembic_config(location)
         config.attributes["connection"] = connection
-        command.downgrade(config, "base")
+        command.downgrade(config, revision)
 
 
 def set_revision(store: Store, revision: str) -> None:
@@ -200,3 +202,25 @@ def test_alembic_in_the_checkout_works_on_the_store_that_the_environment_names(
 
     assert schema.check(location) == []
     assert "CREATE TABLE jobs" in run_alembic(location, tmp_path, "upgrade", "head", "--sql")
+
+
+def test_requeues_of_an_older_store_are_dated_by_its_history(store: Store, hire: Hire) -> None:
+    config.set_option(store, "backoff-max", 0)
+    add(store, id="a", max_retries=1)
+    add(store, id="b", max_retries=1, priority=-1)
+    worker = hire()
+    for _ in range(2):
+        worker.settle(worker.claim_one(), Ending.FAILED)
+    dead_letters.requeue(store, ["a"])
+    for _ in range(2):
+        worker.settle(worker.claim_one(), Ending.FAILED)
+    worker.store.close()
+    downgrade(store.location, "0001")
+
+    with closing(open_store(store.location)) as upgraded:
+        query = "SELECT id, requeued_after_run FROM jobs ORDER BY id"
+        rows = upgraded.read(lambda connection: connection.exec_driver_sql(query).all())
+        checks = audit.audit(upgraded)
+
+    assert [tuple(row) for row in rows] == [("a", 2), ("b", None)]
+    assert [check.name for check in checks if not check.ok] == []

@@ -65,6 +65,21 @@ def test_a_store_that_was_used_as_meant_passes(lived: Store, hire: Hire) -> None
     assert checks["wrong"].checked == 2
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE jobs SET attempts = 1 WHERE id = 'dead'",
+        "UPDATE jobs SET requeued_after_run = 1 WHERE id = 'dead'",
+        "UPDATE jobs SET requeued_after_run = NULL WHERE id = 'requeued'",
+        "UPDATE dlq SET reason = 'crashed its worker'",
+    ],
+)
+def test_charges_that_the_history_does_not_bear_out_are_found(lived: Store, statement: str) -> None:
+    break_by(lived, statement)
+
+    assert list(broken(lived)) == ["beyond"]
+
+
 def test_an_empty_store_passes(store: Store) -> None:
     assert broken(store) == {}
 
