@@ -152,6 +152,7 @@ def test_every_field_is_an_option_too(queuectl: Program) -> None:
 def test_a_bad_value_is_refused_by_name_and_reason(
     queuectl: Program, words: list[str], named: str
 ) -> None:
+    """N1, N2, N3: texts, numbers and JSON that cannot be."""
     result = queuectl("enqueue", *words, code=2)
 
     assert result.err.startswith("error: ")
@@ -179,6 +180,7 @@ def test_a_variable_may_stand_beside_json(queuectl: Program) -> None:
 
 
 def test_a_command_that_is_not_utf8_is_refused(queuectl: Program) -> None:
+    """N1: as a shell may hand it over."""
     result = queuectl("enqueue", os.fsdecode(b"echo \xff"), code=2)
 
     assert "command: must be valid Unicode" in result.err
@@ -228,6 +230,7 @@ def test_a_file_of_jobs(queuectl: Program, text: str) -> None:
 
 
 def test_nothing_of_a_file_is_stored_when_a_line_is_wrong(queuectl: Program) -> None:
+    """N3: the line is named, and none of the jobs before it is there."""
     text = '{"command": "true"}\n' * 3000 + '{"command": "true", "priority": "high"}\n'
 
     result = queuectl("enqueue", "--file", "-", given=text, code=2)
@@ -252,9 +255,11 @@ def test_nothing_of_a_file_is_stored_when_a_line_is_wrong(queuectl: Program) -> 
     ],
 )
 def test_a_bad_file_is_refused_by_line(queuectl: Program, text: bytes, named: str) -> None:
+    """N1, N3, N4: and nothing of it is stored."""
     result = queuectl("enqueue", "--file", "-", given=text, code=2)
 
     assert named in result.err
+    assert queuectl("list", "--json").json == []
 
 
 def test_a_file_that_cannot_be_read(queuectl: Program) -> None:
@@ -263,6 +268,7 @@ def test_a_file_that_cannot_be_read(queuectl: Program) -> None:
 
 
 def test_control_characters_never_reach_the_terminal(queuectl: Program) -> None:
+    """N3: a key is named as it can be shown."""
     result = queuectl("enqueue", '{"command": "a", "\x1b[31m": 1}', code=2)
 
     assert "\x1b" not in result.err

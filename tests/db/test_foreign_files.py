@@ -50,6 +50,7 @@ def refuse(location: StoreLocation) -> StoreError:
 def test_what_is_no_store_is_refused_and_left_as_it_is(
     location: StoreLocation, write: Callable[[Path], None], reason: str
 ) -> None:
+    """S5: by name, and never written over."""
     location.folder.mkdir()
     write(location.path)
     before = location.path.stat()
@@ -69,6 +70,7 @@ def test_what_is_no_store_is_refused_and_left_as_it_is(
 def test_a_store_that_was_cut_off_is_refused_and_left_as_it_is(
     location: StoreLocation, kept: int
 ) -> None:
+    """S5: a truncated store is not taken for an empty one."""
     with closing(open_store(location)) as store:
         add(store)
     os.truncate(location.path, kept)
@@ -80,6 +82,7 @@ def test_a_store_that_was_cut_off_is_refused_and_left_as_it_is(
 
 
 def test_a_link_to_nowhere_is_refused_and_stays(location: StoreLocation, tmp_path: Path) -> None:
+    """S5: no store is made behind a link whose target is away."""
     location.folder.mkdir()
     location.path.symlink_to(tmp_path / "not mounted" / "queue.db")
 
@@ -89,6 +92,7 @@ def test_a_link_to_nowhere_is_refused_and_stays(location: StoreLocation, tmp_pat
 
 
 def test_a_file_where_the_folder_should_be_is_refused(location: StoreLocation) -> None:
+    """S5: the folder's place may be taken too."""
     location.folder.write_text("a file")
 
     refuse(location)
@@ -101,6 +105,7 @@ def test_a_name_that_is_too_long_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_store_that_vanished_is_not_made_anew(location: StoreLocation) -> None:
+    """S5: not even by a process that had it open."""
     store = open_store(location)
     add(store)
     store.close()

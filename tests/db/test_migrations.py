@@ -109,6 +109,7 @@ def test_an_upgrade_of_a_current_store_changes_nothing(store: Store) -> None:
 
 
 def test_an_older_store_is_upgraded_when_it_is_opened(store: Store) -> None:
+    """N5: an SQLite store is upgraded without being asked."""
     store.close()
     downgrade(store.location)
 
@@ -117,6 +118,7 @@ def test_an_older_store_is_upgraded_when_it_is_opened(store: Store) -> None:
 
 
 def test_a_newer_store_is_refused_with_both_versions(store: Store) -> None:
+    """N5: the store's version and the program's."""
     add(store, id="a")
     set_revision(store, "9876")
     store.close()
@@ -133,6 +135,7 @@ def test_a_newer_store_is_refused_with_both_versions(store: Store) -> None:
 
 
 def test_a_store_that_was_upgraded_meanwhile_is_not_written(store: Store) -> None:
+    """N5: also by a process that began before."""
     set_revision(store, "9876")
     store.close()
 

@@ -57,6 +57,7 @@ def test_an_ordinary_user_can_use_a_store_of_his_own(
 
 
 def test_a_read_only_store_is_refused(tmp_path: Path, location: StoreLocation) -> None:
+    """S6: told as read-only."""
     location.path.chmod(0o400)
 
     told = enqueue(tmp_path, location.path)
@@ -66,12 +67,14 @@ def test_a_read_only_store_is_refused(tmp_path: Path, location: StoreLocation) -
 
 
 def test_an_unreadable_store_is_refused(tmp_path: Path, location: StoreLocation) -> None:
+    """S6: a store without any permission."""
     location.path.chmod(0o000)
 
     assert_refused(enqueue(tmp_path, location.path), location.path)
 
 
 def test_a_store_in_a_read_only_folder_is_refused(tmp_path: Path, location: StoreLocation) -> None:
+    """S6: no file can be made beside it."""
     location.lock.unlink()
     location.folder.chmod(0o500)
 
@@ -82,6 +85,7 @@ def test_a_store_in_a_read_only_folder_is_refused(tmp_path: Path, location: Stor
 
 
 def test_a_store_in_a_closed_folder_is_refused(tmp_path: Path, location: StoreLocation) -> None:
+    """S6: it cannot even be seen."""
     location.folder.chmod(0o000)
 
     told = enqueue(tmp_path, location.path)
@@ -92,6 +96,7 @@ def test_a_store_in_a_closed_folder_is_refused(tmp_path: Path, location: StoreLo
 
 
 def test_no_store_can_be_created_in_a_read_only_folder(tmp_path: Path) -> None:
+    """S6: nothing is left there."""
     folder = tmp_path / "closed"
     folder.mkdir(0o500)
 
@@ -102,8 +107,11 @@ def test_no_store_can_be_created_in_a_read_only_folder(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to somebody else")
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="row S6 was not run: only root can give files to somebody else"
+)
 def test_a_store_of_somebody_else_is_refused(tmp_path: Path, location: StoreLocation) -> None:
+    """S6: the owner is told to be another."""
     os.chown(location.path, _STRANGER, _STRANGER)
 
     told = enqueue(tmp_path, location.path)
@@ -112,10 +120,13 @@ def test_a_store_of_somebody_else_is_refused(tmp_path: Path, location: StoreLoca
     assert "belongs to another user" in told
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to somebody else")
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="row S6 was not run: only root can give files to somebody else"
+)
 def test_a_folder_of_somebody_else_for_the_output_is_refused(
     tmp_path: Path, location: StoreLocation
 ) -> None:
+    """S6: outputs are not given into a stranger's hands."""
     location.path.unlink()
     os.chown(location.logs, _STRANGER, _STRANGER)
 
@@ -124,10 +135,11 @@ def test_a_folder_of_somebody_else_for_the_output_is_refused(
     assert told.startswith(f"5: {location.logs} is not a folder of yours")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+@pytest.mark.skipif(os.geteuid() != 0, reason="row S6 was not run: only root can mount")
 def test_a_store_on_a_read_only_file_system_is_refused(
     tmp_path: Path, location: StoreLocation
 ) -> None:
+    """S6: all modes allow it, the file system does not."""
     mount = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
     under = ["unshare", "--mount", "sh", "-c", mount, str(location.folder)]
 

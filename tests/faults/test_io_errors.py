@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,46 +19,86 @@ from tests.supervision import Supervisors
 from tests.waiting import wait_until
 
 _SYNCS = "fsync,fdatasync"
+#: It stops the program at the calls that are asked for alone, with the files' names.
+_STRACE = ["strace", "-qq", "-f", "--seccomp-bpf", "-y"]
 #: More of these calls than one ``enqueue`` makes.
 _MOST = 60
 
 
-def strike(queuectl: Program, job_id: str, calls: str, fault: str) -> tuple[int, str, bool]:
-    """Run ``enqueue`` under a fault; return its exit code, what it said, and whether it struck."""
+@dataclass(frozen=True, slots=True)
+class End:
+    """How an ``enqueue`` under a fault ended, and its writes and syncs of the store's files."""
+
+    code: int
+    told: str
+    trace: list[str]
+
+    @property
+    def struck(self) -> bool:
+        return "INJECTED" in "".join(self.trace) or self.code == -signal.SIGKILL
+
+    @property
+    def is_unsynced(self) -> bool:
+        """Whether the sync that failed was that of something new in the log: of a commit.
+
+        When the log is copied into the store afterwards it is synced once more, with nothing new.
+        """
+        new = False
+        for line in self.trace:
+            if "-wal>" in line:
+                if "INJECTED" in line:
+                    return new
+                new = "pwrite64(" in line
+        return False
+
+
+def strike(queuectl: Program, job_id: str, calls: str, fault: str) -> End:
+    """Run ``enqueue`` under a fault."""
     trace = queuectl.folder / "trace"
     store = queuectl.location.path
     files = ["-P", str(store), "-P", f"{store}-wal", "-P", f"{store}-journal"]
-    inject = ["-e", f"trace={calls}", "-e", f"inject={calls}:{fault}"]
+    inject = ["-e", f"trace=pwrite64,{_SYNCS}", "-e", f"inject={calls}:{fault}"]
+    command = [PROGRAM, "enqueue", "--id", job_id, "true"]
     done = subprocess.run(
-        ["strace", "-qq", "-o", trace, *files, *inject, PROGRAM, "enqueue", "--id", job_id, "true"],
+        [*_STRACE, "-o", trace, *files, *inject, *command],
         capture_output=True,
         text=True,
         env=queuectl.environment,
         timeout=60,
         check=False,
     )
-    struck = "INJECTED" in trace.read_text() or done.returncode == -signal.SIGKILL
-    return done.returncode, done.stderr, struck
+    return End(done.returncode, done.stderr, trace.read_text().splitlines())
 
 
-def sweep(queuectl: Program, store: Store, calls: str, fault: str) -> Iterator[tuple[int, str]]:
+def sweep(queuectl: Program, store: Store, calls: str, fault: str) -> Iterator[End]:
     """Strike each of the calls in turn, until one ``enqueue`` ends untouched.
 
-    Yields exit codes and words, after looking whether what was told of the job is true.
+    Yields how they ended, after looking whether what was told of the job is true.
     """
     for number in range(1, _MOST):
         job_id = f"job-{number}"
-        code, told, struck = strike(queuectl, job_id, calls, f"{fault}:when={number}")
-        there = [job.id for job in jobs.list_jobs(store) if job.id == job_id]
-        if code == 0:
-            assert there == [job_id]
-        if not struck:
-            assert (code, number > 1) == (0, True)
+        assert not is_there(store, job_id)
+        end = strike(queuectl, job_id, calls, f"{fault}:when={number}")
+        if end.code == 0:
+            assert is_there(store, job_id)
+        if not end.struck:
+            assert (end.code, number > 1) == (0, True)
             return
-        yield code, told
+        yield end
         queuectl("enqueue", "--id", job_id, "true")
-        assert [job.id for job in jobs.list_jobs(store) if job.id == job_id] == [job_id]
+        assert is_there(store, job_id)
     raise AssertionError(f"no end of {calls} after {_MOST}")
+
+
+def is_there(store: Store, job_id: str) -> bool:
+    """Whether the job is there, once; nobody has the store open afterwards.
+
+    So each client is the first to open it and the last to close it, and makes the same calls.
+    """
+    found = [job.id for job in jobs.list_jobs(store) if job.id == job_id]
+    store.close()
+    assert len(found) <= 1
+    return found == [job_id]
 
 
 def test_a_client_killed_at_any_write_leaves_the_store_whole(
@@ -66,7 +107,7 @@ def test_a_client_killed_at_any_write_leaves_the_store_whole(
     """C1: the job is absent, or there once; the same call then succeeds."""
     ends = list(sweep(queuectl, store, "pwrite64", "signal=KILL"))
 
-    assert {code for code, _ in ends} == {-signal.SIGKILL}
+    assert {end.code for end in ends} == {-signal.SIGKILL}
     assert len(ends) >= 3
     queuectl("audit")
 
@@ -78,16 +119,20 @@ def test_a_client_whose_write_or_sync_fails_says_so_or_has_stored_the_job(
     """S4: a failed sync is never taken for a success; nothing acknowledged is lost."""
     ends = list(sweep(queuectl, store, calls, "error=EIO"))
 
-    failed = [told for code, told in ends if code != 0]
-    assert {code for code, _ in ends} <= {0, 5}
+    failed = [end.told for end in ends if end.code != 0]
+    assert {end.code for end in ends} <= {0, 5}
     assert failed
     assert all(told.startswith("error: the disk failed to read or write") for told in failed)
     assert all("hint: " in told for told in failed)
+    if calls == _SYNCS:
+        # The log's own head, and the commit.
+        assert [end.code for end in ends if end.is_unsynced] == [5, 5]
     queuectl("audit")
 
 
-def test_a_worker_whose_syncs_fail_claims_nothing_and_keeps_its_result(
-    store: Store, supervisors: Supervisors, tmp_path: Path
+@pytest.mark.parametrize("calls", ["pwrite64", _SYNCS])
+def test_a_worker_whose_writes_or_syncs_fail_claims_nothing_and_keeps_its_result(
+    store: Store, supervisors: Supervisors, tmp_path: Path, calls: str
 ) -> None:
     """S4: the worker says so; when the disk is well again it settles what it kept."""
     go, ended = tmp_path / "go", tmp_path / "ended"
@@ -96,7 +141,7 @@ def test_a_worker_whose_syncs_fail_claims_nothing_and_keeps_its_result(
     supervisor.wait_for("job-started")
     add(store, "true", id="b")
 
-    with failing(supervisor.worker_pids()[0], _SYNCS, "EIO"):
+    with failing(supervisor.worker_pids()[0], calls, "EIO"):
         go.touch()
         wait_until(ended.exists)
         [away, *_] = supervisor.wait_for("store-away")

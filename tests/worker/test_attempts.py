@@ -92,6 +92,7 @@ def test_a_requeued_job_runs_again(store: Store, supervisors: Supervisors, tmp_p
 def test_each_way_to_fail_is_told_by_its_reason(
     store: Store, supervisors: Supervisors, tmp_path: Path
 ) -> None:
+    """R4: not found (127), not executable (126), a folder that is gone."""
     script = tmp_path / "script"
     script.write_text("echo never")
     gone = tmp_path / "gone"
@@ -128,6 +129,7 @@ def test_each_way_to_fail_is_told_by_its_reason(
 def test_a_command_gets_what_it_was_promised(
     store: Store, supervisors: Supervisors, tmp_path: Path
 ) -> None:
+    """R7: a command that reads its input meets the end of the file at once."""
     folder = tmp_path / "a folder"
     folder.mkdir()
     job = add(store, "pwd", id="cwd", cwd=str(folder))
@@ -172,6 +174,7 @@ def test_a_command_begins_with_no_signal_ignored_or_blocked(
 def test_a_link_in_place_of_the_output_is_not_followed(
     store: Store, supervisors: Supervisors, tmp_path: Path
 ) -> None:
+    """X1: the link was put there before the run."""
     victim = tmp_path / "victim"
     victim.write_text("untouched")
     job = add(store, "echo hello", id="a")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -28,11 +30,32 @@ def process_one(supervisor: Supervisor) -> psutil.Process:
 
 
 def zombies(process: psutil.Process) -> list[int]:
+    return [pid for pid, status in family(process) if status == psutil.STATUS_ZOMBIE]
+
+
+def living(process: psutil.Process, number: Path) -> list[int]:
+    """Return which of its descendants has the number in the container that stands in the file."""
     return [
-        child.pid
-        for child in process.children(recursive=True)
-        if child.status() == psutil.STATUS_ZOMBIE
+        pid
+        for pid, status in family(process)
+        if status != psutil.STATUS_ZOMBIE and inner_number(pid) == number.read_text().strip()
     ]
+
+
+def family(process: psutil.Process) -> Iterator[tuple[int, str]]:
+    """Yield its descendants and their states."""
+    for child in process.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            yield child.pid, child.status()
+
+
+def inner_number(pid: int) -> str | None:
+    """Return the number of a process in the innermost of its namespaces; None if it is gone."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        [numbers] = [line for line in lines if line.startswith("NSpid:")]
+        return numbers.split()[-1]
+    return None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -60,20 +83,23 @@ def test_it_reaps_what_jobs_leave_and_the_orphans_of_strangers(
     supervisor = supervisors.start(under=CONTAINER)
     first = process_one(supervisor)
     inside = ["nsenter", "-t", str(first.pid), "--pid", "--mount", "sh", "-c"]
-    pid_file = tmp_path / "pid"
-    orphans = f"(sleep 0.01 &); (sh -c 'echo $(readlink /proc/self) > {pid_file}; sleep 300' &)"
+    stranger, stray = tmp_path / "stranger", tmp_path / "stray"
+    note = "sh -c 'echo $$ > {0}.part; mv {0}.part {0}; exec sleep 300' &"
+    orphans = f"(sleep 0.01 &); ({note.format(stranger)})"
     subprocess.run([*inside, orphans], check=True)
-    wait_until(lambda: pid_file.exists() and len(first.children()) >= 2)
-    living = [c for c in first.children() if "sleep 300" in " ".join(c.cmdline())]
-    assert len(living) == 1
+    wait_until(stranger.exists)
+    [spared] = living(first, stranger)
+    wait_until(lambda: spared in [child.pid for child in first.children()])
 
-    add(store, "(setsid sleep 300 &); (sleep 0.01 &); true", id="a")
+    leaves = f"(setsid {note.format(stray)}); (sleep 0.01 &); {until(stray)}"
+    add(store, leaves, id="a", cwd=str(tmp_path))
     wait_until(lambda: state_of(store, "a") == "completed")
+    assert living(first, stray) == []
     add(store, "kill -KILL $PPID; sleep 300", id="crasher", max_retries=0)
     supervisor.wait_for("worker-died")
     wait_until(lambda: attempts_of(store, "crasher") != [])
 
     wait_until(lambda: zombies(first) == [])
-    assert living[0].is_running()
-    living[0].kill()
-    wait_until(lambda: zombies(first) == [])
+    assert living(first, stranger) == [spared]
+    os.kill(spared, signal.SIGKILL)
+    wait_until(lambda: zombies(first) == living(first, stranger) == [])

@@ -19,7 +19,9 @@ from tests.supervision import Supervisors
 from tests.waiting import wait_until
 
 pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk"),
+    pytest.mark.skipif(
+        os.geteuid() != 0, reason="row S3 was not run: only root can mount a small disk"
+    ),
     pytest.mark.sqlite,
 ]
 
@@ -52,6 +54,7 @@ def fill(disk: Path) -> Path:
 def test_a_result_that_could_not_be_recorded_is_kept_until_there_is_room(
     small_disk: Path, location: StoreLocation, supervisors: Supervisors, tmp_path: Path
 ) -> None:
+    """S3: it is settled when there is room."""
     go, ended = tmp_path / "go", tmp_path / "ended"
     with closing(open_store(location)) as store:
         add(store, f"{until(go)}; echo done; touch {ended}", id="a", cwd=str(tmp_path))
@@ -75,6 +78,7 @@ def test_a_result_that_could_not_be_recorded_is_kept_until_there_is_room(
 def test_an_enqueue_without_room_is_refused_and_stores_nothing(
     small_disk: Path, location: StoreLocation
 ) -> None:
+    """S3: a clear error, and nothing partial."""
     with closing(open_store(location)) as store:
         before = add(store, id="before")
         filler = fill(small_disk)
@@ -89,6 +93,7 @@ def test_an_enqueue_without_room_is_refused_and_stores_nothing(
 
 
 def test_a_store_without_room_is_not_created(small_disk: Path, location: StoreLocation) -> None:
+    """S3: nor does half a store stay behind."""
     other = StoreLocation(small_disk / "other.db", "test")
     fill(small_disk)
 

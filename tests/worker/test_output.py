@@ -100,6 +100,7 @@ def test_no_output_makes_no_file(printer: Printer) -> None:
 
 @pytest.mark.parametrize("size", [101, 149, 150, 151, 200, 1000, 100_000])
 def test_past_the_cap_the_middle_is_dropped_and_counted(printer: Printer, size: int) -> None:
+    """R3: the cap is kept, and every byte counted."""
     output = numbered(size // 7 + 1)[:size]
 
     printer.print(output)
@@ -143,6 +144,7 @@ def test_whoever_keeps_the_pipe_open_is_not_waited_for(location: StoreLocation) 
 
 
 def test_a_link_in_place_of_the_file_is_replaced_not_followed(printer: Printer) -> None:
+    """X1: nor in place of a piece of a long output."""
     victim = printer.location.folder / "victim"
     victim.write_bytes(b"untouched")
     logs.output_path(printer.location, 7, 1).symlink_to(victim)
@@ -249,6 +251,7 @@ def test_a_segment_that_was_replaced_by_a_link_is_not_followed(location: StoreLo
 
 
 def test_a_reader_never_follows_a_link(location: StoreLocation, reader: OutputReader) -> None:
+    """X1: what reads an output does not follow one either."""
     secret = location.folder / "secret"
     secret.write_bytes(b"secret")
     logs.output_path(location, 7, 1).symlink_to(secret)

@@ -30,6 +30,7 @@ def is_alive(file: Path) -> bool:
 def test_a_job_ends_with_its_shell_whoever_keeps_its_output_open(
     store: Store, supervisors: Supervisors, tmp_path: Path
 ) -> None:
+    """R2: it is settled when the shell has ended, and what kept its output open is ended too."""
     add(store, f"sleep 300 & echo $! > {tmp_path}/background; echo started", id="a")
 
     supervisors.run_drained()
@@ -42,6 +43,7 @@ def test_a_job_ends_with_its_shell_whoever_keeps_its_output_open(
 def test_what_left_its_group_ends_with_the_job(
     store: Store, supervisors: Supervisors, tmp_path: Path
 ) -> None:
+    """R1: neither setsid, nor a second fork, nor a cleared environment saves a process."""
     files = [tmp_path / "forked", tmp_path / "unmarked"]
     starts = [_DOUBLE_FORK.format(files[0]), _UNMARKED.format(files[1])]
     waits = [_AWAIT.format(file) for file in files]
@@ -57,6 +59,7 @@ def test_what_left_its_group_ends_with_the_job(
 def test_a_stray_of_one_job_goes_and_the_daemon_of_another_stays(
     store: Store, supervisors: Supervisors, tmp_path: Path
 ) -> None:
+    """R1: a job's end is the end of its own processes alone."""
     daemon, stray, unmarked = (tmp_path / name for name in ("daemon", "stray", "unmarked"))
     go = tmp_path / "go"
     add(store, f"{_DOUBLE_FORK.format(daemon)}; {until(go)}", id="long")
@@ -79,6 +82,7 @@ def test_a_stray_of_one_job_goes_and_the_daemon_of_another_stays(
 def test_a_job_that_outruns_its_timeout_is_ended_with_all_it_started(
     store: Store, supervisors: Supervisors, tmp_path: Path
 ) -> None:
+    """R1: no survivor of a timeout."""
     files = [tmp_path / name for name in ("group", "forked", "unmarked")]
     starts = [
         f"(setsid sleep 300 & echo $! > {files[0]})",
@@ -98,6 +102,7 @@ def test_a_job_that_outruns_its_timeout_is_ended_with_all_it_started(
 def test_a_job_that_ignores_term_is_killed_after_the_grace(
     store: Store, supervisors: Supervisors, tmp_path: Path
 ) -> None:
+    """R4: deaf to TERM or stopped, it is ended; who tidies up within the grace may."""
     add(
         store,
         f"trap 'echo heard > {tmp_path}/term' TERM; while :; do sleep 300; done",
