@@ -72,31 +72,33 @@ def test_an_old_worker_works_with_a_newer_schema_for_as_long_as_its_connection_h
     queuectl("--db", url, "db", "upgrade")
     wait = "until [ -e migrated ]; do sleep 0.1; done"
     queuectl("--db", url, "enqueue", "--id", "before", wait)
-    worker = queuectl.start("--db", url, "worker", "start", "--log-format", "json")
-    wait_for_event(worker, "job-started")
+    with queuectl.start("--db", url, "worker", "start", "--log-format", "json") as worker:
+        wait_for_event(worker, "job-started")
 
-    with psycopg.connect(url, autocommit=True) as newer:
-        newer.execute("ALTER TABLE jobs ADD COLUMN of_tomorrow text")
-        newer.execute("UPDATE alembic_version SET version_num = '9999'")
-        refused = queuectl("--db", url, "enqueue", "--", "true", code=5)
-        assert "has schema 9999, which is newer than this program's" in refused.err
-        newer.execute(
-            "INSERT INTO jobs (id, queue, command, cwd, state, priority, run_at, runs, attempts,"
-            " max_retries, crashes, created_at, updated_at, version, of_tomorrow)"
-            " SELECT 'after', queue, 'true', cwd, 'pending', priority, run_at, 0, 0,"
-            " max_retries, crashes, created_at, updated_at, 1, 'new' FROM jobs"
-        )
-        (queuectl.folder / "migrated").touch()
-        assert wait_for_event(worker, "job-completed")["job"] == "before"
-        assert wait_for_event(worker, "job-completed")["job"] == "after"
+        with psycopg.connect(url, autocommit=True) as newer:
+            newer.execute("ALTER TABLE jobs ADD COLUMN of_tomorrow text")
+            newer.execute("UPDATE alembic_version SET version_num = '9999'")
+            refused = queuectl("--db", url, "enqueue", "--", "true", code=5)
+            assert "has schema 9999, which is newer than this program's" in refused.err
+            newer.execute(
+                "INSERT INTO jobs (id, queue, command, cwd, state, priority, run_at, runs, attempts,"
+                " max_retries, crashes, created_at, updated_at, version, of_tomorrow)"
+                " SELECT 'after', queue, 'true', cwd, 'pending', priority, run_at, 0, 0,"
+                " max_retries, crashes, created_at, updated_at, 1, 'new' FROM jobs"
+            )
+            (queuectl.folder / "migrated").touch()
+            assert wait_for_event(worker, "job-completed")["job"] == "before"
+            assert wait_for_event(worker, "job-completed")["job"] == "after"
 
-        newer.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-        assert "has schema 9999, which is newer" in wait_for_event(worker, "store-away")["error"]
-        newer.execute("UPDATE alembic_version SET version_num = %s", [SCHEMA_REVISION])
-        wait_for_event(worker, "store-back")
+            newer.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            assert (
+                "has schema 9999, which is newer" in wait_for_event(worker, "store-away")["error"]
+            )
+            newer.execute("UPDATE alembic_version SET version_num = %s", [SCHEMA_REVISION])
+            wait_for_event(worker, "store-back")
 
-    queuectl("--db", url, "worker", "stop")
-    assert worker.wait(timeout=30) == 0
+        queuectl("--db", url, "worker", "stop")
+        assert worker.wait(timeout=30) == 0
