@@ -81,8 +81,8 @@ def test_an_old_worker_works_with_a_newer_schema_for_as_long_as_its_connection_h
             refused = queuectl("--db", url, "enqueue", "--", "true", code=5)
             assert "has schema 9999, which is newer than this program's" in refused.err
             newer.execute(
-                "INSERT INTO jobs (id, queue, command, cwd, state, priority, run_at, runs, attempts,"
-                " max_retries, crashes, created_at, updated_at, version, of_tomorrow)"
+                "INSERT INTO jobs (id, queue, command, cwd, state, priority, run_at, runs,"
+                " attempts, max_retries, crashes, created_at, updated_at, version, of_tomorrow)"
                 " SELECT 'after', queue, 'true', cwd, 'pending', priority, run_at, 0, 0,"
                 " max_retries, crashes, created_at, updated_at, 1, 'new' FROM jobs"
             )

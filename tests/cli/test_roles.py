@@ -127,7 +127,7 @@ def test_only_the_owner_can_upgrade(queuectl: Program, url_of: UrlOf) -> None:
 
 
 def is_busy(status: dict[str, Any]) -> bool:
-    return status["workers_alive"] == 3 and status["states"]["processing"] == 1
+    return (status["workers_alive"], status["states"]["processing"]) == (3, 1)
 
 
 def test_a_worker_keeps_one_connection(queuectl: Program, url_of: UrlOf) -> None:
