@@ -11,5 +11,5 @@ compile() {
     --custom-compile-command ./lock.sh pyproject.toml "$@"
 }
 
-compile --group build --output-file requirements.lock "$@"
+compile --extra postgresql --group build --output-file requirements.lock "$@"
 compile --group dev --constraint requirements.lock --output-file requirements-dev.lock "$@"

@@ -66,6 +66,15 @@ def test_the_lock_holds_what_the_project_asks_for_and_the_build_backend() -> Non
     assert "hatchling" in locked
 
 
+def test_the_lock_of_the_image_holds_the_driver_of_a_fleet() -> None:
+    locked = pins("requirements.lock")
+
+    [driver] = project()["project"]["optional-dependencies"]["postgresql"]
+
+    assert locked["psycopg"] in Requirement(driver).specifier
+    assert locked["psycopg-binary"] == locked["psycopg"]
+
+
 def test_the_development_lock_has_the_same_versions_and_the_tools() -> None:
     locked, development = (pins(lock) for lock in LOCKS)
 

@@ -142,7 +142,7 @@ class Store:
             transaction.commit()
         except BaseException:
             with suppress(DBAPIError, self._backend.ERROR):  # what went wrong first is told
-                transaction.rollback()
+                transaction.close()  # a session of the work's may have rolled it back already
             raise
         self._committing = False
         return result

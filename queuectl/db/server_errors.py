@@ -20,7 +20,7 @@ _HINTS = {
     "53100": "free some disk space on the server",
     "53200": "the server is out of memory",
     "53300": "the server has no connection left: raise max_connections or use a pooler",
-    "42501": "the role lacks a right: see which, and GRANT it",
+    "42501": "this role may not do that: use one that may, or see the grants in docs/fleet.md",
     "25P02": "try again",
 }
 _UNAVAILABLE_CLASSES = ("08", "53", "57", "58", "40", "55", "25")

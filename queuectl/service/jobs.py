@@ -105,7 +105,8 @@ def _stands(store: Store, receipt: Receipt) -> bool:
     """Whether the batch is there; all of it is, or none."""
     there_before = set(receipt.existing)
     new = next((job_id for job_id in receipt.ids if job_id not in there_before), None)
-    return new is None or bool(find_by_ids(store, [new]))
+    # Not the whole row: who may only enqueue may not read commands.
+    return new is None or store.read(lambda connection: bool(_known_digests(connection, [new])))
 
 
 def _insert_all(connection: Connection, spool: Spool, cwd: str | None, seed: bytes) -> Receipt:

@@ -154,6 +154,15 @@ def beat(store: Store, worker_id: str, lease_seconds: float) -> bool:
     return store.write(work)
 
 
+def require_rights(store: Store) -> None:
+    """Refuse a database role that may not keep a worker; raises StoreError.
+
+    A heartbeat of nobody's changes no row, and asks the server for all that it needs.
+    """
+    if store.is_shared:
+        beat(store, "", 0)
+
+
 def leave(store: Store, worker_id: str) -> None:
     """Mark a worker that has settled everything as stopped."""
     store.write(

@@ -354,6 +354,7 @@ def _check_store(location: StoreLocation) -> None:
         try:
             store = open_store(location)
             workers.alive_ids(store)
+            workers.require_rights(store)
             store.close()
         except StoreError as error:
             code = error.exit_code

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
+from queuectl.db.models import SCHEMA_REVISION
 from tests import servers
 from tests.cli.conftest import Program
 
@@ -49,3 +54,51 @@ def test_the_output_of_another_machine_is_told_with_its_place(
     assert told.out == "hello\n"
     assert "the last 6 of 6 bytes" in told.err
     assert "/store.logs/1-1.log" in told.err
+
+
+def wait_for_event(supervisor: subprocess.Popen[str], event: str) -> dict[str, Any]:
+    """Read what a supervisor tells until it tells this; the test's time limit ends a vain wait."""
+    assert supervisor.stdout is not None
+    for line in supervisor.stdout:
+        told: dict[str, Any] = json.loads(line)
+        if told["event"] == event:
+            return told
+    raise AssertionError(f"it ended without {event}")
+
+
+def test_an_old_worker_works_with_a_newer_schema_for_as_long_as_its_connection_holds(
+    queuectl: Program, url: str
+) -> None:
+    queuectl("--db", url, "db", "upgrade")
+    wait = "until [ -e migrated ]; do sleep 0.1; done"
+    queuectl("--db", url, "enqueue", "--id", "before", wait)
+    with queuectl.start("--db", url, "worker", "start", "--log-format", "json") as worker:
+        wait_for_event(worker, "job-started")
+
+        with psycopg.connect(url, autocommit=True) as newer:
+            newer.execute("ALTER TABLE jobs ADD COLUMN of_tomorrow text")
+            newer.execute("UPDATE alembic_version SET version_num = '9999'")
+            refused = queuectl("--db", url, "enqueue", "--", "true", code=5)
+            assert "has schema 9999, which is newer than this program's" in refused.err
+            newer.execute(
+                "INSERT INTO jobs (id, queue, command, cwd, state, priority, run_at, runs,"
+                " attempts, max_retries, crashes, created_at, updated_at, version, of_tomorrow)"
+                " SELECT 'after', queue, 'true', cwd, 'pending', priority, run_at, 0, 0,"
+                " max_retries, crashes, created_at, updated_at, 1, 'new' FROM jobs"
+            )
+            (queuectl.folder / "migrated").touch()
+            assert wait_for_event(worker, "job-completed")["job"] == "before"
+            assert wait_for_event(worker, "job-completed")["job"] == "after"
+
+            newer.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            assert (
+                "has schema 9999, which is newer" in wait_for_event(worker, "store-away")["error"]
+            )
+            newer.execute("UPDATE alembic_version SET version_num = %s", [SCHEMA_REVISION])
+            wait_for_event(worker, "store-back")
+
+        queuectl("--db", url, "worker", "stop")
+        assert worker.wait(timeout=30) == 0

@@ -1,0 +1,143 @@
+"""Least privilege: the grants of docs/fleet.md suffice for what each role is for, and no more."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from tests import servers
+from tests.cli.conftest import Program
+from tests.waiting import wait_until
+
+_PAGE = Path(__file__).parents[2] / "docs" / "fleet.md"
+_ROLES = ("owner", "worker", "client", "reader")
+_HINT = "hint: this role may not do that: use one that may, or see the grants in docs/fleet.md"
+#: The page's database and roles; a server has room for one of each name.
+_OWN_NAME = f"queue_{os.getpid()}"
+
+#: Gives the URL of a role that has been made.
+UrlOf = Callable[[str], str]
+
+
+def statements(block: str) -> list[str]:
+    """Return the statements of a block of the page, with names of this process's own."""
+    found = re.search(rf"<!-- {block} -->\n```sql\n(.*?)```", _PAGE.read_text(), re.DOTALL)
+    assert found is not None, f"{_PAGE} has no {block}"
+    text = re.sub(r"--.*", "", found[1])
+    text = re.sub(r"\bqueue(?=\b|_)", _OWN_NAME, text)
+    return [part.strip() for part in text.split(";") if part.strip()]
+
+
+def execute(connection: psycopg.Connection[tuple[object, ...]], block: str) -> None:
+    for statement in statements(block):
+        connection.execute(statement.encode())
+
+
+@pytest.fixture
+def url_of(queuectl: Program) -> Iterator[UrlOf]:
+    """A database that was set up as the page says."""
+
+    def url_of_role(role: str) -> str:
+        url = urlsplit(servers.url_of(_OWN_NAME))
+        host = url.netloc.rpartition("@")[2]
+        return url._replace(netloc=f"{_OWN_NAME}_{role}:not-secret@{host}").geturl()
+
+    try:
+        with servers.connect() as admin:
+            execute(admin, "roles")
+            for role in _ROLES:
+                admin.execute(f"ALTER ROLE {_OWN_NAME}_{role} PASSWORD 'not-secret'".encode())
+        queuectl("--db", url_of_role("owner"), "db", "upgrade")
+        with psycopg.connect(url_of_role("owner"), autocommit=True) as owner:
+            execute(owner, "grants")
+        yield url_of_role
+    finally:
+        with servers.connect() as admin:
+            admin.execute(f"DROP DATABASE IF EXISTS {_OWN_NAME} WITH (FORCE)".encode())
+            for role in _ROLES:
+                admin.execute(f"DROP ROLE IF EXISTS {_OWN_NAME}_{role}".encode())
+
+
+def assert_refused(queuectl: Program, url: str, *words: str) -> None:
+    """The command is refused by the server: one line, the hint, and nothing on stdout."""
+    done = queuectl("--db", url, *words, code=5)
+    assert len(done.err.splitlines()) == 2, done.err
+    error, hint = done.err.splitlines()
+    assert re.fullmatch(r"error: postgresql://.* permission denied for \S+ \S+", error), error
+    assert hint == _HINT
+    assert done.out == ""
+
+
+def test_each_role_can_do_its_work_and_no_more(queuectl: Program, url_of: UrlOf) -> None:
+    owner, worker, client, reader = map(url_of, _ROLES)
+    batch = '{"command": "false", "max_retries": 0}\n{"command": "true", "queue": "other"}\n'
+
+    queuectl("--db", client, "enqueue", "--id", "a", "--", "echo", "hello")
+    queuectl("--db", client, "enqueue", "--id", "a", "--", "echo", "hello")
+    queuectl("--db", client, "enqueue", "--file", "-", given=batch)
+    for words in (["list"], ["status"], ["logs", "a"], ["config", "set", "lease", "10"]):
+        assert_refused(queuectl, client, *words)
+    assert_refused(queuectl, client, "worker", "start", "--drain")
+
+    queuectl("--db", worker, "worker", "start", "--drain")
+    queuectl("--db", worker, "worker", "stop")
+    for words in (["enqueue", "--", "true"], ["dlq", "retry", "--all"]):
+        assert_refused(queuectl, worker, *words)
+    assert_refused(queuectl, worker, "config", "set", "lease", "10")
+
+    for words in (["status"], ["list"], ["show", "a"], ["dlq", "list"], ["worker", "list"]):
+        queuectl("--db", reader, *words)
+    for words in (["config", "list"], ["audit"], ["db", "check"]):
+        queuectl("--db", reader, *words)
+    assert queuectl("--db", reader, "logs", "a").out == "hello\n"
+    found = queuectl("--db", reader, "doctor", "--json", code=1).json["findings"]
+    # The tests' server does not sync; that is all that is not well.
+    assert [finding["name"] for finding in found if not finding["ok"]] == ["durability"]
+    for words in (["enqueue", "--", "true"], ["dlq", "retry", "--all"]):
+        assert_refused(queuectl, reader, *words)
+    for words in (["config", "set", "lease", "10"], ["worker", "start", "--drain"]):
+        assert_refused(queuectl, reader, *words)
+
+    queuectl("--db", owner, "dlq", "retry", "--all")
+    queuectl("--db", owner, "config", "set", "lease", "10")
+    states = [job["state"] for job in queuectl("--db", reader, "list", "--json").json]
+    assert sorted(states) == ["completed", "completed", "pending"]
+
+
+def test_a_worker_cannot_change_what_a_command_is(url_of: UrlOf) -> None:
+    with (
+        psycopg.connect(url_of("worker"), autocommit=True) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute("UPDATE jobs SET command = 'rm -r /srv'")
+
+
+def test_only_the_owner_can_upgrade(queuectl: Program, url_of: UrlOf) -> None:
+    with psycopg.connect(url_of("owner"), autocommit=True) as connection:
+        connection.execute("DROP TABLE alembic_version")
+
+    assert_refused(queuectl, url_of("worker"), "db", "upgrade")
+
+
+def is_busy(status: dict[str, Any]) -> bool:
+    return (status["workers_alive"], status["states"]["processing"]) == (3, 1)
+
+
+def test_a_worker_keeps_one_connection(queuectl: Program, url_of: UrlOf) -> None:
+    queuectl("--db", url_of("client"), "enqueue", "--", "sleep", "60")
+    supervisor = queuectl.start("--db", url_of("worker"), "worker", "start", "--count", "3")
+    ask = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
+
+    with servers.connect() as admin:
+        wait_until(lambda: is_busy(queuectl("--db", url_of("reader"), "status", "--json").json))
+        assert admin.execute(ask, [f"{_OWN_NAME}_worker"]).fetchone() == (3,)
+
+    queuectl("--db", url_of("worker"), "worker", "stop", "--now")
+    supervisor.communicate(timeout=30)
