@@ -140,13 +140,15 @@ def _without_secrets(url: str) -> str:
     return f"{scheme}://{user}{'@' * bool(user)}{hosts}{'?' * bool(shown)}{'&'.join(shown)}"
 
 
-def locate_store(flag: str | None, environ: Mapping[str, str] = os.environ) -> StoreLocation:
-    """Return the store that this call is about.
+def locate_store(
+    flag: str | None, environ: Mapping[str, str] = os.environ, *, option: str = "--db"
+) -> StoreLocation:
+    """Return the store that this call is about; ``option`` is what the flag is called.
 
     Raises InvalidInput for a URL of a database that this version cannot use.
     """
     if flag:
-        return _parse(flag, "--db", environ)
+        return _parse(flag, option, environ)
     if url := environ.get(URL_VARIABLE):
         return _parse(url, URL_VARIABLE, environ)
     if path := environ.get(PATH_VARIABLE):

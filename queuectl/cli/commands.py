@@ -22,7 +22,7 @@ COMMANDS = (
     Entry("worker", "queuectl.cli.worker", "Start, stop and list workers."),
     Entry("dlq", "queuectl.cli.dlq", "See, retry and purge the jobs whose retries are exhausted."),
     Entry("config", "queuectl.cli.config", "See and change the stored settings."),
-    Entry("db", "queuectl.cli.db", "Upgrade, check and locate the store."),
+    Entry("db", "queuectl.cli.db", "Upgrade, check, locate and copy the store."),
     Entry("audit", "queuectl.cli.audit", "Hold the store's history against what is promised."),
     Entry("doctor", "queuectl.cli.doctor", "Look for what is not well with the store or machine."),
 )

@@ -101,8 +101,8 @@ def _print(store: engine.Store, job: domain.Job, run: int, lines: int | None, wr
 
 
 def _find_elsewhere(store: engine.Store, job: domain.Job, run: int) -> domain.Attempt | None:
-    """Return an attempt that has ended and whose output is on another machine."""
-    if not store.is_shared or logs.output_path(store.location, job.seq, run).exists():
+    """Return an attempt that has ended and whose output is not here, but on another machine."""
+    if logs.output_path(store.location, job.seq, run).exists():
         return None
     ended = jobs.history(store, job.id).attempts
     return next((a for a in ended if a.run == run and a.output_bytes), None)
@@ -118,10 +118,14 @@ def _print_elsewhere(
     tail = logs.last_lines([attempt.output_tail or b""], lines)
     write(tail)
     write(b"")
+    shown = f"the last {len(attempt.output_tail or b'')} of {attempt.output_bytes} bytes"
     path = logs.output_path(store.location, job.seq, attempt.run)
+    if not store.is_shared:  # the store was copied, and the file was not
+        render.note(f"{shown}; it ran on {attempt.host}, and its file is not in {path.parent}")
+        return
     folder = path.parent.parent.name
     render.note(
-        f"the last {len(attempt.output_tail or b'')} of {attempt.output_bytes} bytes; all of it is"
+        f"{shown}; all of it is"
         f" on {attempt.host}: ~/.queuectl/{folder}/{path.parent.name}/{path.name}"
     )
 

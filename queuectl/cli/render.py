@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import NamedTuple, TextIO
@@ -254,6 +254,21 @@ def _draw(columns: Sequence[Column], rows: list[list[str]]) -> None:
         drawn.add_row(*(Text(cell, style=_STATE_COLOURS.get(cell, "")) for cell in row))
     with _writing():
         Console(file=sys.stdout, highlight=False).print(drawn)
+
+
+@contextmanager
+def progress(amounts: Mapping[str, int]) -> Iterator[Callable[[str, int], None]]:
+    """Show how far each step is, on stderr and on a terminal only; yields what is to be told."""
+    if sys.stderr is None or not is_terminal(sys.stderr):
+        yield lambda step, number: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    # It goes when it is done: what it came to is told after it.
+    with Progress(console=Console(file=sys.stderr), transient=True) as bars:
+        shown = {step: bars.add_task(step, total=total) for step, total in amounts.items()}
+        yield lambda step, number: bars.advance(shown[step], number)
 
 
 def state(text: str) -> str:

@@ -10,8 +10,13 @@ from queuectl.settings import ServerLocation, StoreLocation, locate_store
 
 def location(ctx: typer.Context) -> StoreLocation:
     """Return where the store is; raises InvalidInput."""
-    found = locate_store(ctx.find_root().params.get("db"))
-    if isinstance(found, ServerLocation) and found.source == "--db" and found.password:
+    return named_location(ctx.find_root().params.get("db"), "--db")
+
+
+def named_location(text: str | None, option: str) -> StoreLocation:
+    """Return where the store is that an option names; a password in it is hidden from ``ps``."""
+    found = locate_store(text, option=option)
+    if isinstance(found, ServerLocation) and found.source == option and found.password:
         from queuectl.cli.secrecy import hide_argument
 
         hide_argument(found.password)

@@ -152,7 +152,7 @@ class Store:
             connection = self._engine.connect()
             try:
                 self._backend.prepare_connection(self.location, connection)
-                schema.require_current(self.location, connection)
+                self._admit(connection)
                 connection.rollback()
                 if self._bell is not None:
                     self._bell.attend(connection)
@@ -161,6 +161,10 @@ class Store:
                 raise
             self._connection = connection
         return self._connection
+
+    def _admit(self, connection: Connection) -> None:
+        """Refuse a store that is not to be used; raises SchemaMismatch."""
+        schema.require_current(self.location, connection)
 
     def _retry(self, attempt: Callable[[], Result]) -> Result:
         begun = time.monotonic()

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _SQLITE_MAGIC = b"SQLite format 3\0"
 #: The advisory lock of whoever migrates a store on a server: "QCTL".
 _MIGRATION_LOCK = 0x5143544C
+#: How the revision of a store begins that is still being copied: no program of any version uses it.
+UNFINISHED = "copying "
 
 
 def prepare(location: StoreLocation) -> None:
@@ -68,10 +70,7 @@ def upgrade(location: StoreLocation) -> bool:
 
 
 def is_there(location: StoreLocation) -> bool:
-    """Whether there is a file, or a server to ask; refuses at once what cannot be a store.
-
-    Raises StoreError.
-    """
+    """Whether there is a file, or a server to ask; raises StoreError for what is no store."""
     return isinstance(location, ServerLocation) or _exists(location)
 
 
@@ -83,7 +82,7 @@ def check(location: StoreLocation) -> list[str]:
     from alembic.autogenerate import compare_metadata
     from alembic.runtime.migration import MigrationContext
 
-    stored_revision(location)
+    _refuse_unfinished(location, stored_revision(location))
     with _translated(location), _connection(location) as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         return [str(difference) for difference in compare_metadata(context, Base.metadata)]
@@ -126,6 +125,7 @@ def require_current(location: StoreLocation, connection: Connection) -> None:
 
 
 def _refuse_newer(location: StoreLocation, revision: str | None) -> None:
+    _refuse_unfinished(location, revision)
     from alembic.script import ScriptDirectory
 
     script = ScriptDirectory.from_config(alembic_config(location))
@@ -135,6 +135,14 @@ def _refuse_newer(location: StoreLocation, revision: str | None) -> None:
             f"{location} has schema {revision}, which is newer than this program's"
             f" {SCHEMA_REVISION}",
             hint="use the newer queuectl that wrote it",
+        )
+
+
+def _refuse_unfinished(location: StoreLocation, revision: str | None) -> None:
+    if revision is not None and revision.startswith(UNFINISHED):
+        raise SchemaMismatch(
+            f"{location} is an unfinished copy of another store",
+            hint="run the same queuectl db copy again: it goes on where it stopped",
         )
 
 

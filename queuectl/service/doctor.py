@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, func, select
 
-from queuectl.db import filesystem, inspection, presence, schema, sqlite
+from queuectl.db import copies, filesystem, inspection, presence, schema, sqlite
 from queuectl.db.engine import Store, open_store
 from queuectl.db.models import SCHEMA_REVISION, DeadLetterRow, JobRow, WorkerRow
 from queuectl.domain.durations import format_duration
@@ -219,6 +219,12 @@ def _replaceable(folder: Path) -> Iterator[Finding]:
 def _examine_schema(location: StoreLocation, revision: str | None) -> Finding:
     if revision == SCHEMA_REVISION:
         return Finding("schema", f"{revision}, as this program needs it")
+    if copies.is_mark(revision):
+        return Finding(
+            "schema",
+            f"{location} is an unfinished copy of another store",
+            "run the same queuectl db copy again: it goes on where it stopped",
+        )
     return Finding(
         "schema",
         f"{location} has schema {revision}, and this program needs {SCHEMA_REVISION}",
