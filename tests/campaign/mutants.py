@@ -23,7 +23,7 @@ from queuectl.domain.job import State
 from queuectl.domain.retry import Decision
 from queuectl.service import claims, jobs, statements, workers
 from queuectl.service.rows import ATTEMPT_FIELDS
-from queuectl.worker import processes, rescue, supervisor, worker
+from queuectl.worker import processes, rescue, slots, supervisor, worker
 from tests.campaign import plan
 from tests.campaign.terms import Terms
 
@@ -193,7 +193,7 @@ def _rescue_without_killing() -> None:
 
 
 def _kill_group_only() -> None:
-    _put(worker.Worker, "_spare", lambda self: lambda pid: True)
+    _put(slots.Slots, "_spare", lambda self: lambda pid: True)
 
 
 # What is one transaction

@@ -20,7 +20,7 @@ from tests.waiting import wait_until
 
 _SYNCS = "fsync,fdatasync"
 #: It stops the program at the calls that are asked for alone, with the files' names.
-_STRACE = ["strace", "-qq", "-f", "--seccomp-bpf", "-y"]
+_STRACE = ["strace", "-qq", "-f", "-y"]
 #: More of these calls than one ``enqueue`` makes.
 _MOST = 60
 

@@ -37,7 +37,10 @@ for n in range(200):
     print(receipt.ids[0], flush=True)
 ready()
 """
-_CARELESS = _CLIENT.replace("for n", 'store._driver().execute("PRAGMA synchronous=OFF")\nfor n')
+_UNSYNCED = """from queuectl.db import sqlite
+store.read(sqlite.driver_connection).execute("PRAGMA synchronous=OFF")
+"""
+_CARELESS = _CLIENT.replace("for n", f"{_UNSYNCED}for n")
 
 
 class Disk:
