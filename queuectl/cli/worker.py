@@ -14,7 +14,7 @@ from queuectl.db import engine
 from queuectl.domain import durations, request
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.service import workers
-from queuectl.worker import rescue, supervisor
+from queuectl.worker import detaching, rescue, supervisor
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
@@ -82,7 +82,7 @@ def start(
         log_format=log_format.value,
     )
     if detach:
-        pid = supervisor.detach(at, plan)
+        pid = detaching.detach(at, plan)
         render.out(str(pid))
         render.note(f"{_count(count)} started; the log is {at.worker_log}")
         return

@@ -7,10 +7,11 @@ The protocol between the processes of one ``worker start``:
                  workers share its pages. It is a subreaper: what a dead worker leaves becomes its
                  child, marked or not, and is killed before the replacement starts.
     worker       has a process group of its own, so that one Ctrl-C is one signal, to the
-                 supervisor alone. Writes its lease to a socket every second.
+                 supervisor alone. Reports to it every second, and when its lease is spent.
 
     a worker dies                     its processes are killed; a replacement rescues its jobs
-    a worker is silent                for two thirds of its lease: killed, then as above
+    a worker is silent                for two thirds of its lease, or when that is spent, where
+                                      another machine could start its jobs: killed, then as above
     the supervisor dies               its workers see the end of the socket, drain and leave
     the supervisor is suspended       its workers go on; awake again, it starts its count anew
     both die in one blow              their jobs run on until somebody on this machine rescues; the
@@ -33,16 +34,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from queuectl.db.engine import Store, open_store
-from queuectl.db.files import open_private
-from queuectl.errors import QueuectlError, StoreError
+from queuectl.db.engine import Store
+from queuectl.errors import QueuectlError
 from queuectl.service import workers
 from queuectl.settings import StoreLocation
 from queuectl.worker import processes
 from queuectl.worker.events import EventLog
+from queuectl.worker.forking import check_store, fork
+from queuectl.worker.reports import Report, boottime
 from queuectl.worker.worker import EXIT_LEFT, Worker, WorkerPlan, _drain
 
-__all__ = ["WorkerPlan", "detach", "run_supervisor"]
+__all__ = ["WorkerPlan", "run_supervisor"]
 
 #: The one process that adopts orphans which are not its own descendants.
 _FIRST_PROCESS = 1
@@ -52,21 +54,29 @@ _TICK_SECONDS = 1.0
 #: A worker that dies within this time of its start is replaced after a pause, which doubles.
 _QUICK_DEATH_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 30.0
-#: What a worker may take for its first report, before its lease is known.
+#: What stands for the lease of a worker that has not reported yet.
 _FIRST_LEASE_SECONDS = 60.0
+_MAX_REPORT_BYTES = 1 << 20
 
 
 @dataclass(slots=True)
 class _Child:
-    """A worker as its supervisor sees it. Times are by the monotonic clock."""
+    """A worker as its supervisor sees it."""
 
     pid: int
     worker_id: str
     socket: socket.socket
+    #: By the monotonic clock.
     started: float
-    heard: float
-    lease: float = _FIRST_LEASE_SECONDS
+    last: Report
+    #: When it was heard, or its supervisor began to listen again; by `boottime`.
+    heard_at: float
     ready: bool = False
+
+    @property
+    def silent_at(self) -> float:
+        """When it is to be ended unless it reports; by `boottime`."""
+        return self.last.silent_at(self.heard_at)
 
 
 @dataclass(slots=True)
@@ -92,12 +102,13 @@ class Supervisor:
     #: Never opened here; each worker opens its own copy. If the file vanished, none is made anew.
     _store: Store = field(init=False)
     _signals: int = 0
+    _was_suspended: bool = False
     _stop_mode: str | None = None
     _announced: bool = False
 
     def run(self) -> int:
         """Supervise until every worker has left; return the exit code of ``worker start``."""
-        _check_store(self.location)
+        check_store(self.location)
         self._store = Store(self.location)
         self._store.prepare_statements()
         processes.become_subreaper()
@@ -106,23 +117,26 @@ class Supervisor:
         gc.freeze()
         for _ in range(self.plan.count):
             self._hire()
-        last = time.monotonic()
+        last = boottime()
         while self._children or self._vacancies:
             for key, _ in self._selector.select(self._patience()):
                 key.data()
+            awake = boottime()
+            if self._was_suspended or awake - last > _SUSPENDED_SECONDS:
+                self._start_count_anew()
+            last = awake
             now = time.monotonic()
-            if now - last > _SUSPENDED_SECONDS:
-                self._start_count_anew(now)
-            last = now
             self._obey_signals()
             self._bury(now)
-            self._judge_silence(now)
+            self._judge_silence()
             self._fill_vacancies(now)
         return 0
 
     def _patience(self) -> float:
-        now = time.monotonic()
-        return min([_TICK_SECONDS] + [max(0.0, vacancy.due - now) for vacancy in self._vacancies])
+        now, awake = time.monotonic(), boottime()
+        waits = [vacancy.due - now for vacancy in self._vacancies]
+        waits += [child.silent_at - awake for child in self._children.values()]
+        return max(0.0, min([_TICK_SECONDS, *waits]))
 
     @property
     def _log(self) -> EventLog:
@@ -136,18 +150,19 @@ class Supervisor:
             signal.signal(number, self._count_signal)
         signal.signal(signal.SIGHUP, self._count_signal)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        signal.signal(
-            signal.SIGCONT, lambda number, frame: self._start_count_anew(time.monotonic())
-        )
+        signal.signal(signal.SIGCONT, self._note_suspension)
 
     def _count_signal(self, number: int, frame: object) -> None:
         self._signals += 1
+
+    def _note_suspension(self, number: int, frame: object) -> None:
+        self._was_suspended = True
 
     def _hire(self) -> None:
         ours, theirs = socket.socketpair()
         worker_id = secrets.token_hex(8)
         try:
-            pid = _fork()
+            pid = fork()
         except QueuectlError as error:
             ours.close()
             theirs.close()
@@ -158,23 +173,24 @@ class Supervisor:
             _become_worker(self, worker_id, ours, theirs)
         theirs.close()
         ours.setblocking(False)
-        now = time.monotonic()
-        child = _Child(pid, worker_id, ours, started=now, heard=now)
+        now = boottime()
+        last = Report(now, _FIRST_LEASE_SECONDS)
+        child = _Child(pid, worker_id, ours, time.monotonic(), last, heard_at=now)
         self._children[pid] = child
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(child))
 
     def _hear(self, child: _Child) -> None:
         try:
-            report = child.socket.recv(4096)
+            lines = child.socket.recv(_MAX_REPORT_BYTES)
         except (BlockingIOError, ConnectionResetError):
             return
-        if not report:
-            self._selector.unregister(child.socket)  # it is ending; its burial tells how
+        if not lines:
+            with suppress(KeyError):
+                self._selector.unregister(child.socket)  # it is ending; its burial tells how
             return
-        child.heard = time.monotonic()
+        child.last = Report.decode(lines) or child.last
+        child.heard_at = boottime()
         child.ready = True
-        with suppress(ValueError, IndexError):
-            child.lease = float(report.split()[-1])
         everybody = not self._vacancies and all(c.ready for c in self._children.values())
         if everybody and not self._announced:
             self._announced = True
@@ -239,22 +255,27 @@ class Supervisor:
             self._vacancies.remove(vacancy)
             self._hire()
 
-    def _judge_silence(self, now: float) -> None:
+    def _judge_silence(self) -> None:
+        now = boottime()
         for child in self._children.values():
-            if now - child.heard > child.lease * 2 / 3:
+            if now > child.silent_at:
                 self._log.emit(
                     "worker-silent",
                     f"worker {child.worker_id[:6]} has not reported for"
-                    f" {now - child.heard:.0f} s; ends it",
+                    f" {now - child.heard_at:.0f} s; ends it",
                     worker=child.worker_id,
                 )
                 with suppress(ProcessLookupError):
                     os.kill(child.pid, signal.SIGKILL)
-                child.heard = now  # its burial comes with the next round
+                # Its burial comes with the next round.
+                child.last, child.heard_at = Report(now, _FIRST_LEASE_SECONDS), now
 
-    def _start_count_anew(self, now: float) -> None:
+    def _start_count_anew(self) -> None:
+        """Take what was told while nobody listened, and every worker for just heard."""
+        self._was_suspended = False
         for child in self._children.values():
-            child.heard = now
+            self._hear(child)
+            child.heard_at = boottime()
 
     # Stopping
 
@@ -279,98 +300,6 @@ def run_supervisor(location: StoreLocation, plan: WorkerPlan) -> int:
     Raises StoreError when the store cannot be used.
     """
     return Supervisor(location, plan).run()
-
-
-def detach(location: StoreLocation, plan: WorkerPlan) -> int:
-    """Start workers that outlive this terminal; return their supervisor's process id.
-
-    Returns when all workers are ready. Their events go to the store's ``.worker.log``. Raises
-    QueuectlError when they did not come up.
-    """
-    _check_store(location)
-    ready, tell = os.pipe2(os.O_CLOEXEC)
-    first = _fork()
-    if first == 0:
-        os.close(ready)
-        _leave_terminal(location, plan, tell)
-    os.close(tell)
-    os.waitpid(first, 0)
-    # One write is one read. The end of the pipe comes only if they failed: workers hold it too.
-    pid = os.read(ready, 64)
-    os.close(ready)
-    if not pid:
-        raise QueuectlError(
-            "the workers did not start", hint=f"the reason stands in {location.worker_log}"
-        )
-    return int(pid)
-
-
-def _leave_terminal(location: StoreLocation, plan: WorkerPlan, tell: int) -> None:
-    """Become a process of no terminal and supervise there; never returns."""
-    os.setsid()
-    if _fork() != 0:
-        os._exit(0)
-    code = 1
-    try:
-        log = open_private(location.worker_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        null = os.open(os.devnull, os.O_RDONLY)
-        for target, source in ((0, null), (1, log), (2, log)):
-            os.dup2(source, target)
-        os.chdir("/")
-        for mark in processes.MARKS:
-            os.environ.pop(mark, None)
-
-        def on_ready() -> None:
-            os.write(tell, str(os.getpid()).encode())
-            os.close(tell)
-
-        code = Supervisor(location, plan, on_ready).run()
-    except QueuectlError as error:
-        EventLog(plan.log_format, "supervisor").emit("failed", f"error: {error.message}")
-    finally:
-        os._exit(code)
-
-
-def _fork() -> int:
-    """Do as ``os.fork``; raises QueuectlError where the system has no room for a process."""
-    try:
-        return os.fork()
-    except OSError as error:
-        raise QueuectlError(
-            f"no process can be started: {error.strerror}",
-            hint="end some processes, or raise their limit (ulimit -u), then try again",
-        ) from error
-
-
-def _check_store(location: StoreLocation) -> None:
-    """Create or upgrade the store in a child, so that this process never opens it.
-
-    Raises StoreError with what the child found.
-    """
-    answer, tell = os.pipe2(os.O_CLOEXEC)
-    pid = _fork()
-    if pid == 0:
-        code = 0
-        try:
-            store = open_store(location)
-            workers.alive_ids(store)
-            workers.require_rights(store)
-            store.close()
-        except StoreError as error:
-            code = error.exit_code
-            os.write(tell, f"{error.message}\0{error.hint or ''}".encode())
-        except BaseException as error:  # whatever it is, the parent must hear of it
-            code = 1
-            os.write(tell, f"the store cannot be opened: {error!r}\0".encode())
-        finally:
-            os._exit(code)
-    os.close(tell)
-    with os.fdopen(answer, "rb") as file:
-        problem = file.read().decode(errors="replace")
-    os.waitpid(pid, 0)
-    if problem:
-        message, _, hint = problem.partition("\0")
-        raise StoreError(message, hint=hint or None)
 
 
 def _become_worker(

@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 
 from queuectl.db import presence
 from queuectl.db.engine import Store
@@ -24,6 +25,7 @@ from queuectl.service import claims, config, recall, workers
 from queuectl.service.claims import Claimant, Settlement
 from queuectl.worker import ahead, processes, runner
 from queuectl.worker.events import EventLog
+from queuectl.worker.reports import Report, boottime
 from queuectl.worker.rescue import rescue_dead
 from queuectl.worker.slots import Slots
 from queuectl.worker.watch import Watch
@@ -42,8 +44,6 @@ LEASE_CALL = 1 / 8
 BUSY_LOOK_SECONDS = 0.05
 #: The longest pause between two tries to reach a store that is away.
 LONGEST_PAUSE_SECONDS = 5.0
-
-_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 EXIT_LEFT = 0
 EXIT_DECLARED_DEAD = 3
@@ -99,8 +99,8 @@ class Worker:
         self._tick_at = 0.0
         self._beat_at = 0.0
         #: When what runs must end unless the lease is renewed, by the clock that also goes on in a
-        #: suspended machine; None: nobody else would start it.
-        self._lease_ends: float | None = None
+        #: suspended machine; infinite where nobody else would start it.
+        self._spent_at = inf
         self._far_look_at = 0.0
 
     def run(self) -> int:
@@ -111,7 +111,7 @@ class Worker:
             raise Conflict(f"the worker id {self._id} is taken")
         self._slots.take_places(self._location, lock)
         store = self._store
-        begun = _boottime()
+        begun = boottime()
         workers.register(store, self._registration)
         self._options = config.read_options(store)
         self._rescue(store)
@@ -335,12 +335,13 @@ class Worker:
             self._beat(store, now)
 
     def _report(self) -> None:
+        report = Report(boottime(), self._options.lease, self._spent_at)
         with suppress(OSError):  # the supervisor is suspended, or gone
-            self._supervisor.send(f"{self._options.lease}\n".encode(), socket.MSG_DONTWAIT)
+            self._supervisor.send(report.encode(), socket.MSG_DONTWAIT)
 
     def _beat(self, store: Store, now: float) -> None:
         self._beat_at = now + self._options.lease / 3
-        begun = _boottime()
+        begun = boottime()
         try:
             if not workers.beat(store, self._id, self._options.lease):
                 raise WorkerDeclaredDead(f"worker {self._id} was declared dead")
@@ -353,20 +354,21 @@ class Worker:
         """A heartbeat arrived, which was sent at ``begun``."""
         if not store.is_shared:
             return
-        self._lease_ends = begun + self._options.lease * LEASE_SPENT
+        self._spent_at = begun + self._options.lease * LEASE_SPENT
         store.patience_seconds = store.reading_seconds = self._options.lease * LEASE_CALL
         # Even a call of the store that hangs is interrupted by it.
-        signal.setitimer(signal.ITIMER_REAL, max(0.001, self._lease_ends - _boottime()))
+        signal.setitimer(signal.ITIMER_REAL, max(0.0, self._spent_at - boottime()) + 0.001)
 
     def _is_cut_off(self) -> bool:
         """Whether another machine may soon take this worker for dead, and start its jobs."""
-        return self._lease_ends is not None and _boottime() >= self._lease_ends
+        return boottime() >= self._spent_at
 
     def _end_running(self, *signal_and_frame: object) -> None:
         """End what runs before its lease does: somebody else may start it then."""
         if count := self._slots.busy:
             self._log.emit("cut-off", f"its lease runs out; ends {count} jobs", jobs=count)
         self._slots.kill_all(Ending.STOPPED)
+        self._report()
 
     def _is_rescue_due(self, store: Store, now: float) -> bool:
         """Whether to ask the store for dead workers: seldom, where their locks tell it sooner."""
@@ -411,11 +413,6 @@ class Worker:
     def _leave(self, store: Store) -> None:
         with suppress(StoreError):  # a rescue will find that this worker is gone
             workers.leave(store, self._id)
-
-
-def _boottime() -> float:
-    """Return a time that nobody sets and that goes on while the machine sleeps, in seconds."""
-    return time.clock_gettime(_BOOT_CLOCK)
 
 
 def _drain(descriptor: int) -> None:

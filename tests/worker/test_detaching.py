@@ -21,7 +21,8 @@ from tests.supervision import Supervisors, address_of, find_marked
 from tests.waiting import wait_until
 
 _DETACH = """
-from queuectl.worker.supervisor import WorkerPlan, detach
+from queuectl.worker.detaching import detach
+from queuectl.worker.supervisor import WorkerPlan
 try:
     print(detach(location, WorkerPlan(count=2)))
 except QueuectlError as error:

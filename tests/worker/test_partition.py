@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,15 +70,46 @@ def test_a_cut_off_worker_ends_its_jobs_while_its_lease_lasts(
     proxy.cut()
     supervisor.wait_for("cut-off")
     wait_until(lambda: not processes.is_alive(int(pid)))
-    lease_left = server.execute(
-        "SELECT lease_expires_at > clock_timestamp() FROM workers WHERE state = 'alive'"
-    ).fetchone()
 
-    assert lease_left == (True,)
+    assert _lease_left(server) > 0
     assert state_of(store, "a") == "processing"
     proxy.heal()
     wait_until(lambda: len((tmp_path / "pids").read_text().split()) == 2)
     assert all(attempt.outcome != "failed" for attempt in attempts_of(store, "a"))
+
+
+def test_a_cut_off_worker_that_is_frozen_as_well_is_ended_while_its_lease_lasts(
+    store: Store,
+    proxy: Proxy,
+    far: Supervisors,
+    server: psycopg.Connection[Any],
+    tmp_path: Path,
+) -> None:
+    """T1, P2: it cannot end its job itself, and its silence is younger than its lease."""
+    config.set_option(store, "lease", _LEASE_SECONDS)
+    add(store, f"echo $$ > {tmp_path}/pid; exec sleep 600", id="a")
+    supervisor = far.start()
+    supervisor.wait_for("job-started")
+    job = int(wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
+    [worker] = supervisor.worker_pids()
+
+    proxy.cut()
+    wait_until(lambda: _lease_left(server) < _LEASE_SECONDS / 2)
+    os.kill(worker, signal.SIGSTOP)
+    wait_until(lambda: not processes.is_alive(job))
+
+    assert _lease_left(server) > 0
+    assert not supervisor.events("cut-off")
+
+
+def _lease_left(server: psycopg.Connection[Any]) -> float:
+    """Return what is left of the only worker's lease, in seconds, by the server's clock."""
+    row = server.execute(
+        "SELECT extract(epoch FROM lease_expires_at - clock_timestamp())::float FROM workers"
+        " WHERE state = 'alive'"
+    ).fetchone()
+    assert row is not None
+    return float(row[0])
 
 
 def test_a_worker_whose_connection_is_cut_goes_on(

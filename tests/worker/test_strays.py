@@ -16,6 +16,7 @@ import json, os, socket, subprocess, sys, time
 from pathlib import Path
 from queuectl.settings import StoreLocation
 from queuectl.worker import processes
+from queuectl.worker.reports import Report
 from queuectl.worker.supervisor import Supervisor, WorkerPlan, _Child
 
 processes.become_subreaper()
@@ -27,7 +28,8 @@ while len(processes.children()) < 2:
 supervisor = Supervisor(StoreLocation(Path(sys.argv[1]), "test"), WorkerPlan())
 now = time.monotonic()
 ours, _ = socket.socketpair()
-supervisor._children[worker.pid] = _Child(worker.pid, "w", ours, started=now, heard=now)
+last = Report(now, 60.0)
+supervisor._children[worker.pid] = _Child(worker.pid, "w", ours, now, last, heard_at=now)
 supervisor._bury(now)
 left = processes.children()
 worker.kill()
