@@ -38,10 +38,11 @@ _BEAT = Prepared(
     .where(WorkerRow.id == bindparam("worker_id"), WorkerRow.state == "alive")
     .values(heartbeat_at=bindparam("now"), lease_expires_at=bindparam("expires"))
 )
-_STOP_OF_SUPERVISOR = Prepared(
+#: Those who were asked to stop and those who were not: all are kept from being asked meanwhile.
+_SIBLINGS_KEPT = Prepared(
     select(WorkerRow.stop_requested_at, WorkerRow.stop_mode)
-    .where(WorkerRow.supervisor_id == bindparam("supervisor"), WorkerRow.stop_mode.is_not(None))
-    .limit(1)
+    .where(WorkerRow.supervisor_id == bindparam("supervisor"))
+    .with_for_update(read=True)
 )
 _FORGET = Prepared(
     delete(WorkerRow).where(WorkerRow.state != "alive", WorkerRow.heartbeat_at < bindparam("until"))
@@ -115,8 +116,9 @@ def register(store: Store, registration: Registration) -> None:
         now = store.clock(connection)
         store.hush(connection)
         options = config.load(connection)
-        stops = _STOP_OF_SUPERVISOR.fetch(connection, {"supervisor": registration.supervisor_id})
-        stop_requested_at, stop_mode = stops[0] if stops else (None, None)
+        siblings = _SIBLINGS_KEPT.fetch(connection, {"supervisor": registration.supervisor_id})
+        asked = [row for row in siblings if row[1] is not None]
+        stop_requested_at, stop_mode = asked[0] if asked else (None, None)
         _FORGET.execute(connection, [{"until": now - _KEPT}])
         row = {
             "id": registration.worker_id,
@@ -226,9 +228,12 @@ def request_stop(store: Store, *, queue: str | None, now: bool) -> list[Worker]:
     def work(connection: Connection) -> None:
         # "now" is never weakened to "drain" by a later, milder request.
         mode = "now" if now else func.coalesce(WorkerRow.stop_mode, "drain")
+        theirs = WorkerRow.supervisor_id.in_(supervisors)
+        # A replacement that registers now has read that nobody asked; wait until it can be seen.
+        connection.execute(select(WorkerRow.id).where(theirs).with_for_update())
         connection.execute(
             update(WorkerRow)
-            .where(WorkerRow.supervisor_id.in_(supervisors), WorkerRow.state == "alive")
+            .where(theirs, WorkerRow.state == "alive")
             .values(
                 stop_mode=mode,
                 stop_requested_at=func.coalesce(

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from threading import Event
+from typing import Any, TypeVar
 
-from sqlalchemy import select, update
+import psycopg
+import pytest
+from sqlalchemy import Connection, select, update
 
+from queuectl.db import presence
 from queuectl.db.engine import Store
 from queuectl.db.models import WorkerRow
 from queuectl.service import config, headcount, workers
 from queuectl.service.workers import Worker
+from queuectl.settings import ServerLocation, StoreLocation
 from tests.actors import Hire
 from tests.jobs import add
+from tests.waiting import wait_until
+
+Result = TypeVar("Result")
 
 
 def only(store: Store) -> Worker:
@@ -175,6 +187,63 @@ def test_a_replacement_inherits_the_stop_of_its_supervisor(store: Store, hire: H
     hire("w3", supervisor_id="t")
 
     assert modes(store) == {"w2": "now", "w3": None}
+
+
+class HeldStore(Store):
+    """A store whose writes are made at once, and committed when they are let go."""
+
+    def __init__(self, location: StoreLocation) -> None:
+        super().__init__(location)
+        self.made, self.let_go = Event(), Event()
+
+    def write(self, work: Callable[[Connection], Result]) -> Result:
+        def held(connection: Connection) -> Result:
+            result = work(connection)
+            self.made.set()
+            self.let_go.wait()
+            return result
+
+        return super().write(held)
+
+
+@pytest.mark.postgresql
+def test_a_replacement_that_registers_while_a_stop_is_asked_is_asked_too(
+    store: Store, hire: Hire
+) -> None:
+    actor = hire("w1", supervisor_id="s")
+    beginner = HeldStore(store.location)
+    said = workers.Registration("w2", "s", "here", presence.boot_id(), 1, 1, None)
+    lock = presence.take(store.location, "w2", create=True)
+
+    with ThreadPoolExecutor() as threads, closing(beginner), server(store) as watching:
+        registered = threads.submit(workers.register, beginner, said)
+        beginner.made.wait()
+        asked = threads.submit(workers.request_stop, actor.store, queue=None, now=False)
+        try:
+            wait_until(lambda: asked.done() or is_somebody_waiting(watching))
+        finally:
+            beginner.let_go.set()
+        registered.result()
+        asked.result()
+
+    assert lock is not None
+    assert modes(store) == {"w1": "drain", "w2": "drain"}
+    lock.release(remove=True)
+
+
+@contextmanager
+def server(store: Store) -> Iterator[psycopg.Connection[Any]]:
+    assert isinstance(store.location, ServerLocation)
+    with psycopg.connect(store.location.url, autocommit=True) as connection:
+        yield connection
+
+
+def is_somebody_waiting(connection: psycopg.Connection[Any]) -> bool:
+    query = (
+        "SELECT 1 FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    return connection.execute(query).fetchone() is not None
 
 
 def test_a_stop_of_nobody_asks_nobody(store: Store) -> None:
