@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,8 +88,17 @@ class Program:
 
     def on_terminal(self, *words: str, columns: int = 100, **variables: str) -> Any:
         """Start it in a terminal."""
+        return self._spawn(PROGRAM, words, columns, variables)
+
+    def shell_on_terminal(self) -> Any:
+        """Start a shell with job control in a terminal, for which ``queuectl`` is on the path."""
+        return self._spawn("bash", ("--norc", "--noprofile", "-i"), 200, {})
+
+    def _spawn(
+        self, program: str, words: Sequence[str], columns: int, variables: Mapping[str, str]
+    ) -> Any:
         return pexpect.spawn(
-            PROGRAM,
+            program,
             list(words),
             cwd=str(self.folder),
             env={**self.environment, **variables},

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+from datetime import datetime, timedelta
+from pathlib import Path
 
+import pexpect
+import psutil
 import pytest
 
 from tests.cli.conftest import Program
+from tests.jobs import until
 from tests.waiting import wait_until
 
 
@@ -105,6 +110,89 @@ def test_stop_does_not_hang_on_workers_that_were_killed(queuectl: Program) -> No
 
     assert queuectl("worker", "list", "--json").json == []
     assert queuectl("show", "j", "--json").json["state"] == "pending"
+
+
+@pytest.fixture
+def go(queuectl: Program) -> Path:
+    """The running job ends when this file is there; another job waits behind it."""
+    go = queuectl.folder / "go"
+    queuectl("enqueue", "--id", "running", until(go))
+    queuectl("enqueue", "--id", "waiting", "true")
+    return go
+
+
+def state(queuectl: Program, job: str) -> tuple[str, list[str]]:
+    """Return a job's state and how its attempts ended."""
+    shown = queuectl("show", job, "--json").json
+    return shown["state"], [attempt["outcome"] for attempt in shown["history"]]
+
+
+def test_ctrl_c_in_a_terminal_drains(queuectl: Program, go: Path) -> None:
+    """T5: the terminal signals whoever is in its foreground; only the supervisor hears it."""
+    with queuectl.on_terminal("worker", "start") as terminal:
+        terminal.expect("job running started")
+
+        terminal.sendcontrol("c")
+        terminal.expect("stops, waits for 1 running job")
+        go.touch()
+        terminal.expect(pexpect.EOF)
+
+    assert terminal.exitstatus == 0
+    assert state(queuectl, "running") == ("completed", ["completed"])
+    assert state(queuectl, "waiting") == ("pending", [])
+
+
+def test_ctrl_c_twice_in_a_terminal_puts_the_jobs_back(queuectl: Program, go: Path) -> None:
+    """T5: the second one ends the jobs."""
+    with queuectl.on_terminal("worker", "start") as terminal:
+        terminal.expect("job running started")
+
+        terminal.sendcontrol("c")
+        terminal.expect("stops, waits for 1 running job")
+        terminal.sendcontrol("c")
+        terminal.expect(pexpect.EOF)
+
+    assert terminal.exitstatus == 0
+    assert state(queuectl, "running") == ("pending", ["stopped"])
+    assert queuectl("worker", "list", "--json").json == []
+
+
+def test_ctrl_z_and_fg_leave_the_jobs_as_if_nothing_had_been(queuectl: Program, go: Path) -> None:
+    """T5: suspended for longer than a lease; the worker and its job go on meanwhile."""
+    queuectl("config", "set", "lease", "2s")
+    with queuectl.shell_on_terminal() as shell:
+        shell.sendline("queuectl worker start")
+        shell.expect("job running started")
+        [before] = queuectl("worker", "list", "--json").json
+
+        shell.sendcontrol("z")
+        shell.expect("Stopped")
+        supervisor = psutil.Process(before["pid"]).parent()
+        assert supervisor is not None
+        assert supervisor.status() == psutil.STATUS_STOPPED
+        later = datetime.fromisoformat(before["heartbeat_at"]) + timedelta(seconds=5)
+        wait_until(lambda: heartbeat(queuectl) > later)
+        shell.sendline("fg")
+        wait_until(lambda: supervisor.status() != psutil.STATUS_STOPPED)
+        later = heartbeat(queuectl) + timedelta(seconds=2)
+        wait_until(lambda: heartbeat(queuectl) > later)
+        go.touch()
+        wait_until(lambda: state(queuectl, "waiting")[0] == "completed")
+        [after] = queuectl("worker", "list", "--json").json
+        shell.sendcontrol("c")
+        wait_until(lambda: queuectl("worker", "list", "--json").json == [])
+        shell.sendline("exit $?")
+        shell.expect(pexpect.EOF)
+
+    assert shell.exitstatus == 0
+    assert after["id"] == before["id"]
+    assert state(queuectl, "running") == ("completed", ["completed"])
+
+
+def heartbeat(queuectl: Program) -> datetime:
+    """Return when the one worker was last heard of."""
+    [worker] = queuectl("worker", "list", "--json").json
+    return datetime.fromisoformat(worker["heartbeat_at"])
 
 
 def test_status_tells_of_workers_and_of_a_stop(queuectl: Program) -> None:
