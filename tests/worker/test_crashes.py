@@ -108,20 +108,44 @@ def test_a_killed_worker_costs_the_jobs_of_its_neighbour_nothing(
 
 
 def test_a_job_that_kills_its_worker_every_time_is_dead_in_the_end(
-    store: Store, supervisors: Supervisors
+    store: Store, supervisors: Supervisors, folder: Path
 ) -> None:
-    """C6: more than max-crashes of them, and it is a dead letter; the others run."""
+    """C6: more than max-crashes of them, and it is a dead letter; it takes each neighbour once."""
     config.set_option(store, "max-crashes", 1)
-    add(store, "kill -KILL $PPID; sleep 300", id="crasher")
-    add(store, "true", id="other")
+    strike = "until [ -e strike-$QUEUECTL_ATTEMPT ]; do sleep 0.02; done; kill -KILL $PPID"
+    neighbours = ["near-0", "near-1", "newcomer"]
+    add(store, f"echo start >> crasher; {strike}; sleep 300", id="crasher", cwd=str(folder))
+    for name in neighbours[:2]:
+        add_long(store, folder, name)
+    # A slot stays free, so that the crasher could take the same neighbours along once more.
+    supervisors.start(concurrency=4)
+    wait_until(lambda: all(starts(folder, name) == 1 for name in ["crasher", *neighbours[:2]]))
 
-    supervisors.start()
-
+    (folder / "strike-1").touch()
+    wait_until(lambda: starts(folder, "crasher") == 2)
+    add_long(store, folder, neighbours[2], priority=1)
+    wait_until(lambda: starts(folder, neighbours[2]) == 1)
+    (folder / "strike-2").touch()
     wait_until(lambda: state_of(store, "crasher") == "dead")
-    wait_until(lambda: state_of(store, "other") == "completed")
+    (folder / "go").touch()
+    wait_until(lambda: all(state_of(store, name) == "completed" for name in neighbours))
+
     [letter] = dead_letters.list_dead(store)
     assert (letter.reason, letter.job.crashes) == ("crashed its worker", 2)
     assert [attempt.outcome for attempt in attempts_of(store, "crasher")] == ["lost", "lost"]
+    outcomes = {name: [a.outcome for a in attempts_of(store, name)] for name in neighbours}
+    assert list(outcomes.values()) == [["lost", "completed"]] * 3
+
+
+def add_long(store: Store, folder: Path, name: str, priority: int = 0) -> None:
+    """Add a job that writes down each of its starts and ends when it is told to."""
+    command = f"echo start >> {name}; {until(folder / 'go')}"
+    add(store, command, id=name, cwd=str(folder), priority=priority)
+
+
+def starts(folder: Path, name: str) -> int:
+    """Return how often a job has written down that it started."""
+    return len((folder / name).read_text().splitlines()) if (folder / name).exists() else 0
 
 
 def test_workers_of_a_killed_supervisor_end_their_jobs_and_leave(
