@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,7 @@ import pytest
 
 from queuectl.db.engine import Store
 from queuectl.service import config, dead_letters, jobs, workers
+from tests.faults.test_identity import booted
 from tests.jobs import add, attempts_of, state_of, until
 from tests.supervision import Supervisors
 from tests.waiting import wait_until
@@ -39,6 +41,15 @@ wait
 """
 _UNMARKED_ORPHAN = "(env -i setsid sh -c 'echo $$ >> pids; exec sleep 300' &)"
 _UNMARKED_CHILD = "env -i setsid sh -c 'echo $$ >> pids; exec sleep 300' &"
+#: Tells where each run stands, by the number of the run, and waits in between.
+_TWO_RUNS = """
+touch began-$QUEUECTL_ATTEMPT
+until [ -e go-$QUEUECTL_ATTEMPT ]; do sleep 0.02; done
+touch ended-$QUEUECTL_ATTEMPT
+"""
+_SHORT_LEASE = 2
+#: Longer than a busy machine keeps a worker waiting, which ends its jobs when its lease runs out.
+_FAR_LEASE = 5
 
 
 @pytest.fixture
@@ -189,17 +200,100 @@ def test_a_worker_that_is_stopped_is_killed_and_replaced_within_its_lease(
     store: Store, supervisors: Supervisors, folder: Path
 ) -> None:
     """T1: a frozen worker is killed with its tree, and its job runs once more."""
-    config.set_option(store, "lease", 2)
+    config.set_option(store, "lease", 9)
     add_tree(store, folder)
     supervisor = supervisors.start()
     await_tree(folder)
     [worker] = supervisor.worker_pids()
 
-    os.kill(worker, signal.SIGSTOP)
+    freeze(store, worker)
+    [row] = workers.list_workers(store)
 
     assert_ran_once_more(store, folder)
-    assert len(supervisor.events("worker-silent")) == 1
+    [silent] = supervisor.events("worker-silent")
+    assert silent["worker"] == row.id
+    assert datetime.fromisoformat(silent["at"]) < row.lease_expires_at
     assert not psutil.pid_exists(worker)
+
+
+@pytest.mark.sqlite
+def test_a_frozen_worker_that_nobody_can_kill_keeps_its_job_and_its_result_is_right(
+    store: Store, supervisors: Supervisors, folder: Path
+) -> None:
+    """T1: its lock says that it lives, so nobody else starts its job; three leases change nothing.
+
+    The lease itself decides nothing on a store that one machine has to itself.
+    """
+    config.set_option(store, "lease", _SHORT_LEASE)
+    add(store, _TWO_RUNS, id="a", cwd=str(folder), max_retries=0)
+    frozen = supervisors.start()
+    wait_until((folder / "began-1").exists)
+    [worker] = frozen.worker_pids()
+
+    freeze(store, worker)
+    frozen.signal(signal.SIGSTOP)
+    (folder / "go-1").touch()
+    wait_until((folder / "ended-1").exists)
+    other = supervisors.start()
+    await_beats(store, seconds=3 * _SHORT_LEASE)
+    assert (state_of(store, "a"), attempts_of(store, "a")) == ("processing", [])
+    frozen.signal(signal.SIGCONT)
+    os.kill(worker, signal.SIGCONT)
+    wait_until(lambda: state_of(store, "a") == "completed")
+
+    [attempt] = attempts_of(store, "a")
+    assert (attempt.outcome, attempt.pid) == ("completed", worker)
+    assert not (folder / "began-2").exists()
+    assert frozen.worker_pids() == [worker]
+    assert other.events("job-rescued") == other.events("job-started") == []
+
+
+@pytest.mark.postgresql
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="row T1 was not run from afar: only root can pretend another machine"
+)
+def test_the_late_result_of_a_worker_that_another_machine_took_for_dead_is_refused(
+    store: Store, supervisors: Supervisors, folder: Path, tmp_path: Path
+) -> None:
+    """T1: where machines share a store the lease decides, and what comes later is dropped."""
+    config.set_option(store, "lease", _FAR_LEASE)
+    add(store, _TWO_RUNS, id="a", cwd=str(folder), max_retries=0)
+    frozen = supervisors.start()
+    wait_until((folder / "began-1").exists)
+    [worker] = frozen.worker_pids()
+
+    freeze(store, worker)
+    frozen.signal(signal.SIGSTOP)
+    (folder / "go-1").touch()
+    wait_until((folder / "ended-1").exists)
+    other = supervisors.start(under=booted(tmp_path))
+    wait_until((folder / "began-2").exists)
+    await_beats(store, seconds=2 * _FAR_LEASE)
+    frozen.signal(signal.SIGCONT)
+    os.kill(worker, signal.SIGCONT)
+    frozen.wait_for("worker-declared-dead")
+    assert [attempt.outcome for attempt in attempts_of(store, "a")] == ["lost"]
+    (folder / "go-2").touch()
+    wait_until(lambda: state_of(store, "a") == "completed")
+
+    late, right = attempts_of(store, "a")
+    assert [(late.outcome, late.pid), right.outcome] == [("lost", worker), "completed"]
+    assert right.worker_id != late.worker_id
+    assert [entry["job"] for entry in other.events("job-rescued")] == ["a"]
+    assert frozen.events("job-completed") == []
+
+
+def freeze(store: Store, worker: int) -> None:
+    """Stop a worker right after a heartbeat, when it holds no lock of the database."""
+
+    def heartbeat() -> datetime:
+        [row] = [row for row in workers.list_workers(store) if row.pid == worker]
+        return row.heartbeat_at
+
+    before = heartbeat()
+    wait_until(lambda: heartbeat() != before)
+    os.kill(worker, signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(worker).status() == psutil.STATUS_STOPPED)
 
 
 def test_a_supervisor_that_was_suspended_blames_no_worker(
@@ -220,11 +314,10 @@ def test_a_supervisor_that_was_suspended_blames_no_worker(
 
 
 def await_beats(store: Store, seconds: float) -> None:
-    """Wait until the worker's heartbeat is that much later than now."""
-    [worker] = workers.list_workers(store)
-    wait_until(
-        lambda: (
-            (workers.list_workers(store)[0].heartbeat_at - worker.heartbeat_at).total_seconds()
-            >= seconds
-        )
-    )
+    """Wait until the heartbeat of the worker that came last is that much later than now."""
+
+    def heartbeat() -> datetime:
+        return workers.list_workers(store)[-1].heartbeat_at
+
+    until_then = heartbeat() + timedelta(seconds=seconds)
+    wait_until(lambda: heartbeat() >= until_then)
