@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,12 +12,15 @@ import psutil
 import pytest
 
 from queuectl.db import sqlite
-from queuectl.db.engine import Store
-from queuectl.service import doctor, workers
+from queuectl.db.engine import Store, open_store
+from queuectl.service import config, doctor, workers
 from queuectl.service.doctor import Finding, Marked
 from queuectl.settings import StoreLocation
 from tests.actors import Hire
+from tests.disks import one_mebibyte
 from tests.jobs import add
+from tests.supervision import Supervisors
+from tests.waiting import wait_until
 
 #: A file, its place and its library; tests/cli/test_fleet.py asks the doctor of a server.
 pytestmark = pytest.mark.sqlite
@@ -102,10 +106,12 @@ def test_a_file_of_somebody_else_is_told(store: Store) -> None:
     assert "belongs to user 12345" in examine(store.location)["permissions"].message
 
 
-def test_little_space_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "LITTLE_SPACE_BYTES", 1 << 60)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_little_space_is_told(location: StoreLocation) -> None:
+    with one_mebibyte(location.folder):
+        open_store(location).close()
 
-    assert problems(store.location) == ["space"]
+        assert problems(location) == ["space"]
 
 
 def test_a_network_file_system_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,15 +134,22 @@ def test_another_schema_is_told(store: Store) -> None:
     assert found.hint is not None
 
 
-def test_a_worker_with_a_late_heartbeat_is_told(store: Store, hire: Hire) -> None:
-    hire()
-    change(store, "UPDATE workers SET heartbeat_at = '2026-01-01 00:00:00.000000'")
+def test_a_worker_with_a_late_heartbeat_is_told(store: Store, supervisors: Supervisors) -> None:
+    config.set_option(store, "lease", 2)
+    supervisor = supervisors.start()
+    [pid] = supervisor.worker_pids()
+    supervisor.signal(signal.SIGSTOP)  # it would end the worker that it does not hear of
+    os.kill(pid, signal.SIGSTOP)
 
+    wait_until(lambda: problems(store.location) == ["workers"])
     found = examine(store.location)["workers"]
 
-    assert "worker w1 (process 4711) has not been heard of for" in found.message
+    assert f"(process {pid}) has not been heard of for" in found.message
     assert found.hint is not None
-    assert "kill -CONT 4711" in found.hint
+    assert f"kill -CONT {pid}" in found.hint
+    supervisor.signal(signal.SIGCONT)
+    os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: problems(store.location) == [])
 
 
 def test_a_worker_that_died_unnoticed_is_told(store: Store, hire: Hire) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +13,7 @@ from queuectl.db.engine import open_store
 from queuectl.errors import StoreUnavailable
 from queuectl.service import jobs
 from queuectl.settings import StoreLocation
+from tests.disks import one_mebibyte
 from tests.jobs import add, attempts_of, state_of, until
 from tests.supervision import Supervisors
 from tests.waiting import wait_until
@@ -29,13 +29,9 @@ pytestmark = [
 @pytest.fixture
 def small_disk(location: StoreLocation) -> Iterator[Path]:
     """The store's folder is a disk of one mebibyte."""
-    location.folder.mkdir(mode=0o700)
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "none", location.folder], check=True
-    )
-    open_store(location).close()
-    yield location.folder
-    subprocess.run(["umount", location.folder], check=True)
+    with one_mebibyte(location.folder):
+        open_store(location).close()
+        yield location.folder
 
 
 def fill(disk: Path) -> Path:
