@@ -252,10 +252,14 @@ def test_a_frozen_worker_that_nobody_can_kill_keeps_its_job_and_its_result_is_ri
 @pytest.mark.skipif(
     os.geteuid() != 0, reason="row T1 was not run from afar: only root can pretend another machine"
 )
+@pytest.mark.parametrize("first", ["worker", "supervisor"])
 def test_the_late_result_of_a_worker_that_another_machine_took_for_dead_is_refused(
-    store: Store, supervisors: Supervisors, folder: Path, tmp_path: Path
+    store: Store, supervisors: Supervisors, folder: Path, tmp_path: Path, first: str
 ) -> None:
-    """T1: where machines share a store the lease decides, and what comes later is dropped."""
+    """T1: where machines share a store the lease decides, and what comes later is dropped.
+
+    Which of the two goes on first matters: the supervisor does not let the worker go on.
+    """
     config.set_option(store, "lease", _FAR_LEASE)
     add(store, _TWO_RUNS, id="a", cwd=str(folder), max_retries=0)
     frozen = supervisors.start()
@@ -269,9 +273,14 @@ def test_the_late_result_of_a_worker_that_another_machine_took_for_dead_is_refus
     other = supervisors.start(under=booted(tmp_path))
     wait_until((folder / "began-2").exists)
     await_beats(store, seconds=2 * _FAR_LEASE)
-    frozen.signal(signal.SIGCONT)
-    os.kill(worker, signal.SIGCONT)
-    frozen.wait_for("worker-declared-dead")
+    if first == "worker":
+        os.kill(worker, signal.SIGCONT)
+        frozen.wait_for("worker-declared-dead")
+        frozen.signal(signal.SIGCONT)
+    else:
+        frozen.signal(signal.SIGCONT)
+        frozen.wait_for("worker-silent")
+    frozen.wait_for("worker-died")
     assert [attempt.outcome for attempt in attempts_of(store, "a")] == ["lost"]
     (folder / "go-2").touch()
     wait_until(lambda: state_of(store, "a") == "completed")
