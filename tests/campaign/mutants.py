@@ -81,7 +81,7 @@ def _put(owner: object, name: str, value: object) -> None:
     setattr(owner, name, value)
 
 
-def _without(statement: Prepared, *columns: str) -> Prepared:
+def without(statement: Prepared, *columns: str) -> Prepared:
     """Return a statement whose WHERE no longer asks about these columns."""
     changed: Any = copy.copy(statement._statement)
     changed._where_criteria = tuple(
@@ -130,12 +130,12 @@ def _acknowledge_early() -> None:
 
 def _settle_without_version() -> None:
     _go_on_when_declared_dead()
-    _put(claims, "SETTLE", _without(statements.SETTLE, "version"))
+    _put(claims, "SETTLE", without(statements.SETTLE, "version"))
 
 
 def _apply_late_results() -> None:
     _go_on_when_declared_dead()
-    _put(claims, "SETTLE", _without(statements.SETTLE, "version", "state"))
+    _put(claims, "SETTLE", without(statements.SETTLE, "version", "state"))
 
 
 def _go_on_when_declared_dead() -> None:
@@ -163,7 +163,7 @@ def _go_on_when_declared_dead() -> None:
 
 
 def _claim_without_recheck() -> None:
-    _put(claims, "CLAIM", _without(statements.CLAIM, "version", "state"))
+    _put(claims, "CLAIM", without(statements.CLAIM, "version", "state"))
     take_turn, choose = claims.take_turn, claims._choose
 
     def hasty_turn(

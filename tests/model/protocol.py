@@ -3,7 +3,8 @@
 Three workers with one slot each, and two jobs. A step is whatever happens at once: one transaction,
 one signal, one death. ``steps`` yields every step that can be taken in a state, so that whoever
 follows all of them sees every interleaving. Faults are steps like others: a worker may die at any
-time, and of each transaction the reply may be lost, after the commit or before it.
+time, and of each transaction the reply may be lost, after the commit or before it. A worker that
+has ended may be replaced by a new one.
 
 What stands for what:
 
@@ -20,6 +21,7 @@ blow where the lease decides, which is the one window that ``worker/supervisor.p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from enum import Enum, auto
 from typing import Literal, NamedTuple
@@ -28,6 +30,48 @@ JOBS = 2
 WORKERS = 3
 MAX_RETRIES = 1
 NOBODY = -1
+
+#: Every kind of step, without the numbers of jobs and workers.
+KINDS = frozenset(
+    {
+        "SIGKILL to worker",
+        "enqueue job",
+        "enqueue job again",
+        "enqueue job fails",
+        "enqueue job, reply lost",
+        "heartbeat of worker",
+        "heartbeat of worker fails",
+        "heartbeat of worker is refused",
+        "heartbeat of worker, reply lost",
+        "job of worker: completed",
+        "job of worker: failed",
+        "job of worker: put back",
+        "lease of worker is over: rescue elsewhere",
+        "lease of worker is over: rescue elsewhere fails",
+        "lease of worker is over: rescue elsewhere, reply lost",
+        "recall by worker",
+        "replacement of worker",
+        "replacement of worker fails",
+        "replacement of worker, reply lost",
+        "requeue of job",
+        "requeue of job fails",
+        "requeue of job, reply lost",
+        "rescue by worker from worker",
+        "rescue by worker from worker fails",
+        "rescue by worker from worker, reply lost",
+        "supervisor kills what worker left",
+        "turn of worker",
+        "turn of worker fails",
+        "turn of worker is refused",
+        "turn of worker, reply lost",
+        "worker kills what worker left",
+        "worker leaves",
+        "worker leaves, request fails",
+        "worker leaves, reply lost",
+        "worker selects job",
+        "worker starts job",
+    }
+)
 
 JobState = Literal["absent", "pending", "processing", "failed", "completed", "dead"]
 Phase = Literal["claimed", "running", "completed", "failed", "put back"]
@@ -119,17 +163,29 @@ def steps(world: World, mistakes: Mistakes = frozenset()) -> Iterator[Step]:
         yield from _outside_steps(world, w, mistakes)
 
 
+def kind(name: str) -> str:
+    """Return the name of a step without the numbers of jobs and workers."""
+    return re.sub(r" \d", "", name)
+
+
+def _told(name: str, before: World, after: World) -> Iterator[Step]:
+    """Yield a transaction that its caller repeats until it hears of it: it remembers no more."""
+    yield name, after
+    yield f"{name}, reply lost", after
+    yield f"{name} fails", before
+
+
 def _client_steps(world: World, j: int, mistakes: Mistakes) -> Iterator[Step]:
     job = world.jobs[j]
     if job.state == "absent":
         if Mistake.ACKNOWLEDGE_BEFORE_COMMIT in mistakes:
             yield f"acknowledge job {j}", _put_job(world, j, job._replace(acknowledged=True))
-        yield f"enqueue job {j}", _put_job(world, j, Job("pending", version=1))
+        yield from _told(f"enqueue job {j}", world, _put_job(world, j, Job("pending", version=1)))
     else:
-        yield f"enqueue job {j} again, its reply was lost", world
+        yield f"enqueue job {j} again", world
     if job.state == "dead":
         fresh = job._replace(state="pending", version=job.version + 1, attempts=0)
-        yield f"requeue job {j}", _put_job(world, j, fresh)
+        yield from _told(f"requeue of job {j}", world, _put_job(world, j, fresh))
 
 
 # Turns: what a worker does to the store
@@ -145,10 +201,11 @@ def _turns(world: World, w: int, mistakes: Mistakes) -> Iterator[Step]:
         yield from _looks(world, w)
     if worker.claim is not None and worker.claim.phase == "running":
         return
-    if worker.claim is None and worker.seen is None:
-        return
     if worker.row != "alive" and Mistake.TURN_OF_A_DEAD_WORKER not in mistakes:
         yield f"turn of worker {w} is refused", _leave_for_dead(world, w)
+        return
+    if worker.claim is None and worker.seen is None:
+        yield f"turn of worker {w} fails", put_worker(world, w, worker._replace(unsure=True))
         return
     after = _turn(world, w, mistakes)
     yield f"turn of worker {w}", after
@@ -252,11 +309,17 @@ def _leave_for_dead(world: World, w: int) -> World:
 def _command_steps(world: World, w: int, mistakes: Mistakes) -> Iterator[Step]:
     worker = world.workers[w]
     claim = worker.claim
-    if worker.row != "alive":
+    if worker.row == "alive":
+        yield from _told(f"heartbeat of worker {w}", world, world)
+    else:
         yield f"heartbeat of worker {w} is refused", _leave_for_dead(world, w)
     if claim is None:
-        if not worker.unsure:
-            yield f"worker {w} leaves", put_worker(world, w, Worker("off", "ended"))
+        if not worker.unsure:  # it goes, whatever it hears
+            left = put_worker(world, w, Worker("off", "ended"))
+            yield f"worker {w} leaves", left
+            yield f"worker {w} leaves, reply lost", left
+            gone = put_worker(world, w, Worker("off", worker.row))
+            yield f"worker {w} leaves, request fails", gone
     elif claim.phase == "claimed":
         knows = not worker.unsure or Mistake.START_AFTER_LOST_REPLY in mistakes
         if worker.row == "alive" and knows:
@@ -289,7 +352,16 @@ def _rescue_steps(world: World, w: int, mistakes: Mistakes) -> Iterator[Step]:
         if has_tree:
             yield f"worker {w} kills what worker {d} left", _kill(world, d)
         if dead.row == "alive" and (not has_tree or Mistake.RESCUE_WITHOUT_KILL in mistakes):
-            yield f"worker {w} rescues from worker {d}", _rescue(world, d, "by the lock's note")
+            name = f"rescue by worker {w} from worker {d}"
+            yield from _told(name, _lose_note(world, d), _rescue(world, d, "by the lock's note"))
+
+
+def _lose_note(world: World, dead: int) -> World:
+    """The rescuer that did not succeed let go of the file: what it said counts as started."""
+    for j, job in enumerate(world.jobs):
+        if job.state == "processing" and job.holder == dead:
+            world = _put_job(world, j, job._replace(started=True))
+    return world
 
 
 def _rescue(world: World, dead: int, how: Literal["by the lock's note", "by the lease"]) -> World:
@@ -316,7 +388,12 @@ def _outside_steps(world: World, w: int, mistakes: Mistakes) -> Iterator[Step]:
     elif has_tree:
         yield f"supervisor kills what worker {w} left", _kill(world, w)
     if worker.row == "alive" and (not has_tree or Mistake.RESCUE_BY_AGE in mistakes):
-        yield f"lease of worker {w} is over: rescue elsewhere", _rescue(world, w, "by the lease")
+        rescued = _rescue(world, w, "by the lease")
+        yield from _told(f"lease of worker {w} is over: rescue elsewhere", world, rescued)
+    if worker.process == "off" and worker.row == "ended":  # one that cannot register dies of it
+        yield f"replacement of worker {w}", put_worker(world, w, Worker())
+        yield f"replacement of worker {w}, reply lost", put_worker(world, w, Worker("off"))
+        yield f"replacement of worker {w} fails", world
 
 
 def _put_job(world: World, j: int, job: Job) -> World:
