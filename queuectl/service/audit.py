@@ -178,7 +178,7 @@ def _check_history(connection: Connection) -> list[Check]:
 
 
 def _breakers(connection: Connection, column: str) -> list[str]:
-    query = f'{_JUDGED} SELECT id FROM judged WHERE "{column}" > 0 ORDER BY seq LIMIT :most'  # noqa: S608
+    query = f'{_JUDGED} SELECT id FROM judged WHERE "{column}" > 0 ORDER BY seq LIMIT :most'  # noqa: S608  # a column
     return list(connection.execute(text(query), {"most": MOST_IDS}).scalars())
 
 

@@ -14,7 +14,10 @@ _OPEN_QUEUES = Prepared(
 )
 _ALL_QUEUES = select(QueueRow.name)
 #: Two who enqueue may meet in a new queue.
-_INSERT = text(f"INSERT INTO {QueueRow.__tablename__} (name) VALUES (:name) ON CONFLICT DO NOTHING")  # noqa: S608
+_INSERT = text(
+    f"INSERT INTO {QueueRow.__tablename__} (name) VALUES (:name)"  # noqa: S608  # a constant
+    " ON CONFLICT DO NOTHING"
+)
 
 
 def ensure(connection: Connection, names: Iterable[str]) -> None:

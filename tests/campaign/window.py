@@ -42,7 +42,7 @@ class Window:
     def unsettled(self) -> dict[str, int]:
         """Return how many jobs are in each state that something still has to happen in."""
         counts = {
-            state: self._read(f"SELECT count(*) FROM jobs WHERE state = '{state}'")[0][0]  # noqa: S608
+            state: self._read(f"SELECT count(*) FROM jobs WHERE state = '{state}'")[0][0]  # noqa: S608  # a constant
             for state in _UNSETTLED
         }
         return {state: count for state, count in counts.items() if count}

@@ -64,7 +64,7 @@ def test_a_job_in_json(queuectl: Program) -> None:
         "timeout": "1m30s",
         "run_at": "2100-01-01T00:00:00+01:00",
         "backoff_base": 3,
-        "cwd": "/tmp",  # noqa: S108  # never used
+        "cwd": "/tmp",  # noqa: S108  # only named  # never used
         "env": {"SECRET": "value"},
     }
 
@@ -79,7 +79,7 @@ def test_a_job_in_json(queuectl: Program) -> None:
         "timeout_seconds": 90,
         "run_at": "2099-12-31T23:00:00.000Z",
         "backoff_base": 3,
-        "cwd": "/tmp",  # noqa: S108
+        "cwd": "/tmp",  # noqa: S108  # only named
         "env": ["SECRET"],
     }
     assert "value" not in result.out
