@@ -216,24 +216,19 @@ def request_stop(store: Store, *, queue: str | None, now: bool) -> list[Worker]:
     """Ask workers to stop, or only those that were started for ``queue``; return them.
 
     ``now`` ends their running jobs and puts them back. The request is kept by supervisor, so that a
-    replacement inherits it.
+    replacement inherits it, though its predecessor was declared dead before.
     """
     chosen = [
-        worker
-        for worker in list_workers(store)
-        if queue is None or (worker.queues is not None and queue in worker.queues)
+        worker for worker in list_workers(store) if queue is None or queue in (worker.queues or ())
     ]
-    supervisors = sorted({worker.supervisor_id for worker in chosen})
 
     def work(connection: Connection) -> None:
+        supervisors = _lock_supervisors(connection, queue)
         # "now" is never weakened to "drain" by a later, milder request.
         mode = "now" if now else func.coalesce(WorkerRow.stop_mode, "drain")
-        theirs = WorkerRow.supervisor_id.in_(supervisors)
-        # A replacement that registers now has read that nobody asked; wait until it can be seen.
-        connection.execute(select(WorkerRow.id).where(theirs).with_for_update())
         connection.execute(
             update(WorkerRow)
-            .where(theirs, WorkerRow.state == "alive")
+            .where(WorkerRow.supervisor_id.in_(supervisors), WorkerRow.state != "stopped")
             .values(
                 stop_mode=mode,
                 stop_requested_at=func.coalesce(
@@ -243,9 +238,21 @@ def request_stop(store: Store, *, queue: str | None, now: bool) -> list[Worker]:
             )
         )
 
-    if supervisors:
-        store.write(work)
+    store.write(work)
     return chosen
+
+
+def _lock_supervisors(connection: Connection, queue: str | None) -> list[str]:
+    """Return those whose workers have not all left, or only those that serve ``queue`` by name.
+
+    A replacement that registers meanwhile has read that nobody asked; this waits until it can be
+    seen.
+    """
+    query = select(WorkerRow.supervisor_id, WorkerRow.queues).where(WorkerRow.state != "stopped")
+    rows = connection.execute(query.with_for_update())
+    return sorted(
+        {row.supervisor_id for row in rows if queue is None or queue in (row.queues or ())}
+    )
 
 
 def alive_ids(store: Store) -> dict[str, str]:

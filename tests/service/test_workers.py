@@ -189,6 +189,20 @@ def test_a_replacement_inherits_the_stop_of_its_supervisor(store: Store, hire: H
     assert modes(store) == {"w2": "now", "w3": None}
 
 
+def test_a_replacement_inherits_a_stop_that_came_after_its_predecessor_was_declared_dead(
+    store: Store, hire: Hire
+) -> None:
+    hire("w1", supervisor_id="s", queues=["a"])
+    hire("w2", supervisor_id="t", queues=["b"])
+    workers.rescue(store, ["w1", "w2"])
+
+    assert workers.request_stop(store, queue="a", now=False) == []
+    hire("w3", supervisor_id="s")
+    hire("w4", supervisor_id="t")
+
+    assert modes(store) == {"w3": "drain", "w4": None}
+
+
 class HeldStore(Store):
     """A store whose writes are made at once, and committed when they are let go."""
 
