@@ -273,6 +273,7 @@ MUTANTS: Mapping[str, Mutant] = {
         _AT_ENQUEUE,
         faults=16,
         faults_per_second=4.0,
+        largest_batch=40,  # so that there is something between the first commit and the last
     ),
     "claim-without-recheck": Mutant(
         "a claim updates what an earlier read showed to be pending, whatever it is by now",
@@ -292,9 +293,9 @@ MUTANTS: Mapping[str, Mutant] = {
         _OVERTAKEN,
         faults=3,
         jobs=16,
-        workers=4,  # so that some are idle, and take what is taken back
+        workers=6,  # so that some are idle, and take what is taken back
         slots=1,
-        backlog=3,
+        backlog=2,
         largest_batch=2,
     ),
     "rescue-without-killing": Mutant(
