@@ -89,4 +89,4 @@ def median_of(rows: Sequence[Row], name: str) -> float | None:
 def percentile(values: Sequence[float], share: float) -> float:
     """Return the value below which ``share`` of the others lie (nearest rank)."""
     ordered = sorted(values)
-    return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+    return ordered[max(0, ceil(share * len(ordered)) - 1)]

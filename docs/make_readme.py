@@ -29,7 +29,7 @@ TYPED = re.compile(r"(?<=<!-- typed -->\n```console\n).*?(?=```\n)", re.DOTALL)
 REFERENCE = re.compile(r"(?<=<!-- reference -->\n).*?(?=<!-- /reference -->)", re.DOTALL)
 BENCH = re.compile(r"(?<=<!-- bench -->\n).*?(?=<!-- /bench -->)", re.DOTALL)
 #: A generated id where `enqueue` prints it; one in eight has no digit and looks like a word.
-_ENQUEUED = re.compile(r"^[a-z2-7]{10}$", re.MULTILINE)
+_ENQUEUED = re.compile(r"^\$ queuectl enqueue .*\n([a-z2-7]{10})$", re.MULTILINE)
 #: What differs from one run to the next: instants, process numbers, durations.
 _VARYING = (
     (re.compile(r"^note: waiting for .*\n", re.MULTILINE), ""),

@@ -32,7 +32,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from queuectl.db.engine import Store
 from queuectl.errors import QueuectlError
@@ -271,11 +271,16 @@ class Supervisor:
                 child.last, child.heard_at = Report(now, _FIRST_LEASE_SECONDS), now
 
     def _start_count_anew(self) -> None:
-        """Take what was told while nobody listened, and every worker for just heard."""
+        """Take what was told while nobody listened, and give every worker time to speak.
+
+        A socket that nobody reads is full after some minutes: the last word in it may be old.
+        """
         self._was_suspended = False
         for child in self._children.values():
             self._hear(child)
-            child.heard_at = boottime()
+            child.heard_at = now = boottime()
+            spent_at = max(child.last.spent_at, now + 2 * _TICK_SECONDS)
+            child.last = replace(child.last, spent_at=spent_at)
 
     # Stopping
 

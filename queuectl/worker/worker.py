@@ -98,6 +98,8 @@ class Worker:
         self._look_at = 0.0
         self._tick_at = 0.0
         self._beat_at = 0.0
+        #: What the last heartbeat renewed, in seconds.
+        self._lease = 0.0
         #: When what runs must end unless the lease is renewed, by the clock that also goes on in a
         #: suspended machine; infinite where nobody else would start it.
         self._spent_at = inf
@@ -335,7 +337,7 @@ class Worker:
             self._beat(store, now)
 
     def _report(self) -> None:
-        report = Report(boottime(), self._options.lease, self._spent_at)
+        report = Report(boottime(), self._lease, self._spent_at)
         with suppress(OSError):  # the supervisor is suspended, or gone
             self._supervisor.send(report.encode(), socket.MSG_DONTWAIT)
 
@@ -352,12 +354,13 @@ class Worker:
 
     def _renew(self, store: Store, begun: float) -> None:
         """A heartbeat arrived, which was sent at ``begun``."""
-        if not store.is_shared:
-            return
-        self._spent_at = begun + self._options.lease * LEASE_SPENT
-        store.patience_seconds = store.reading_seconds = self._options.lease * LEASE_CALL
-        # Even a call of the store that hangs is interrupted by it.
-        signal.setitimer(signal.ITIMER_REAL, max(0.0, self._spent_at - boottime()) + 0.001)
+        self._lease = self._options.lease
+        if store.is_shared:
+            self._spent_at = begun + self._lease * LEASE_SPENT
+            store.patience_seconds = store.reading_seconds = self._lease * LEASE_CALL
+            # Even a call of the store that hangs is interrupted by it.
+            signal.setitimer(signal.ITIMER_REAL, max(0.0, self._spent_at - boottime()) + 0.001)
+        self._report()  # else the supervisor would judge by the lease before this one
 
     def _is_cut_off(self) -> bool:
         """Whether another machine may soon take this worker for dead, and start its jobs."""

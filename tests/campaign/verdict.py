@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from math import ceil
 from statistics import median
 
 from tests.campaign import plan
@@ -34,7 +35,7 @@ def render(verdicts: Sequence[Verdict], command: str, seconds: float) -> str:
 def percentile(values: Sequence[float], part: float) -> float:
     """Return the value below which this part of them lies (nearest rank)."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+    return ordered[max(0, ceil(part * len(ordered)) - 1)]
 
 
 def _invariants(breaches: list[Breach]) -> Iterator[str]:
