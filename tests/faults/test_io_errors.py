@@ -18,6 +18,8 @@ from tests.jobs import add, attempts_of, state_of, until
 from tests.supervision import Supervisors
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.needs("strace")
+
 _SYNCS = "fsync,fdatasync"
 #: It stops the program at the calls that are asked for alone, with the files' names.
 _STRACE = ["strace", "-qq", "-f", "-y"]
