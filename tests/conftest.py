@@ -20,6 +20,8 @@ from tests import servers
 from tests.actors import Actor, Hire
 from tests.supervision import Supervisors
 
+pytest_plugins = ["tests.unrun"]
+
 # Whoever runs the tests in the background of a script ignores Ctrl-C, and what they start would
 # inherit that. A handler is not inherited.
 signal.signal(signal.SIGINT, signal.default_int_handler)

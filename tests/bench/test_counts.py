@@ -11,6 +11,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from queuectl.db import sqlite
 from queuectl.db.engine import Store
 from queuectl.domain.request import JobRequest
@@ -141,6 +143,7 @@ def calls_a_job(folder: Path, command: str) -> tuple[Counter[str], float]:
     return added, sum(added.values()) / 256
 
 
+@pytest.mark.needs("strace")
 def test_system_calls_a_silent_job(tmp_path: Path) -> None:
     added, a_job = calls_a_job(tmp_path, "true")
 
@@ -151,6 +154,7 @@ def test_system_calls_a_silent_job(tmp_path: Path) -> None:
     assert a_job <= 44, added  # 38 when this was written
 
 
+@pytest.mark.needs("strace")
 def test_a_job_that_prints_costs_one_file_more(tmp_path: Path) -> None:
     added, a_job = calls_a_job(tmp_path, "echo a line")
 

@@ -55,7 +55,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=24m,mode=700", "tmpfs", str(place)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("NOT RUN: a disk that is really full (S3 at random) needs the right to mount")
+        pytest.skip("row S3 was not run at random: a full disk needs the right to mount")
     yield place
     subprocess.run(["umount", str(place)], check=True)
 

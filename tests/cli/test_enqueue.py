@@ -64,7 +64,7 @@ def test_a_job_in_json(queuectl: Program) -> None:
         "timeout": "1m30s",
         "run_at": "2100-01-01T00:00:00+01:00",
         "backoff_base": 3,
-        "cwd": "/tmp",  # noqa: S108  # only named  # never used
+        "cwd": "/tmp",  # noqa: S108  # only named
         "env": {"SECRET": "value"},
     }
 

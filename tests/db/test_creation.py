@@ -74,6 +74,7 @@ def test_a_new_store_syncs_fully_and_says_whose_it_is(store: Store) -> None:
     assert pragma("application_id") == sqlite.APPLICATION_ID
 
 
+@pytest.mark.needs("strace")
 @pytest.mark.parametrize(
     "when",
     ["openat:when=1", "pwrite64:when=9", "pwrite64:when=50", "fsync:when=4", "rename:when=1"],

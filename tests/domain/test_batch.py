@@ -1,4 +1,4 @@
-"""Many jobs in one file: its forms, and what is wrong with it by line."""
+"""Many jobs in one file: its forms, and what is wrong with it by line (N1, N2, N3)."""
 
 from __future__ import annotations
 

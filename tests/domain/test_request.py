@@ -1,4 +1,4 @@
-"""One job as somebody asks for it: what is accepted, and what is refused by field and reason."""
+"""One job as somebody asks for it: what is accepted, and what is refused (N1, N2, N3, N4)."""
 
 from __future__ import annotations
 

@@ -20,6 +20,8 @@ from tests.jobs import add, state_of
 from tests.supervision import Supervisors
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.needs("faketime")
+
 TWO_HOURS = 7200
 
 

@@ -112,6 +112,7 @@ def test_a_claim_of_many_jobs_is_taken_back_whole(store: Store, hire: Hire) -> N
 def test_a_claim_that_a_dead_worker_had_not_started_counts_as_never_made(
     store: Store, hire: Hire
 ) -> None:
+    """C2: and no retry is charged."""
     add(store, id="begun")
     add(store, id="ahead")
     begun, ahead = hire().claim(2)

@@ -7,6 +7,7 @@ import signal
 from contextlib import suppress
 
 import psutil
+import pytest
 
 from queuectl.db.engine import Store
 from tests.injection import failing
@@ -79,6 +80,7 @@ def test_a_memory_hog_fails_by_its_own_limit(store: Store, supervisors: Supervis
     assert supervisor.worker_pids() == before
 
 
+@pytest.mark.needs("strace")
 def test_a_supervisor_that_can_start_no_process_tries_on(
     store: Store, supervisors: Supervisors
 ) -> None:
