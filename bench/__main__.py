@@ -30,6 +30,7 @@ WORKLOADS = {
     "W7": "reading",
     "W8": "crowd",
     "W9": "scaling",
+    "W10": "fleet",
 }
 
 

@@ -15,10 +15,11 @@ from pathlib import Path
 from bench.peers import Peers
 from bench.postgresql import PostgreSQL
 from bench.redis import Redis
+from queuectl.db import schema
 from queuectl.db.engine import open_store
 from queuectl.domain.request import JobRequest
 from queuectl.service import jobs
-from queuectl.settings import StoreLocation
+from queuectl.settings import ServerLocation, StoreLocation
 
 #: The command that is installed beside this Python.
 QUEUECTL = str(Path(sys.executable).with_name("queuectl"))
@@ -52,6 +53,14 @@ class Stage:
     def new_store(self) -> StoreLocation:
         """Return a new store without jobs."""
         location = StoreLocation(self.new_folder() / "queue.db", "bench")
+        open_store(location).close()
+        return location
+
+    def new_server_store(self) -> ServerLocation:
+        """Return a new store without jobs in a database of its own."""
+        path = self.new_folder() / "store"
+        location = ServerLocation(path, "bench", self.postgresql.new_database())
+        schema.upgrade(location)
         open_store(location).close()
         return location
 
