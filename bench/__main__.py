@@ -31,6 +31,7 @@ WORKLOADS = {
     "W8": "crowd",
     "W9": "scaling",
     "W10": "fleet",
+    "W11": "fleet_idle",
 }
 
 

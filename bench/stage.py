@@ -84,7 +84,8 @@ def fill(location: StoreLocation, count: int, command: str) -> None:
 
 def queuectl(location: StoreLocation, *words: str) -> list[str]:
     """Return the argument list of a call."""
-    return [QUEUECTL, "--db", str(location.path), *words]
+    place = location.url if isinstance(location, ServerLocation) else str(location.path)
+    return [QUEUECTL, "--db", place, *words]
 
 
 @contextmanager
@@ -97,7 +98,8 @@ def running_workers(
         process = subprocess.Popen(
             queuectl(location, "worker", "start", f"-c{count}", f"-j{concurrency}"),
             stdout=events,
-            env=plain_environment(),
+            # On a server's store, the files of this machine lie in the home folder.
+            env=plain_environment() | {"HOME": str(location.folder)},
         )
     try:
         while log.read_bytes().count(b" slot") < count and process.poll() is None:
