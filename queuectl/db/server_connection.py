@@ -210,18 +210,18 @@ class ServerConnection(psycopg.Connection[Any]):
         return rows
 
     def commit(self) -> None:
-        if any(reply.expected is not None for reply in self._owed):
-            self.send_owed()  # first see that they match
         if self._is_untouched:
             self._owed.clear()
             self._is_untouched = False
         if not self._owed:
             super().commit()
             return
-        self.owe(b"COMMIT")
         try:
+            if any(reply.expected is not None for reply in self._owed):
+                self.send_owed()  # first see that they match
+            self.owe(b"COMMIT")
             self.send_owed()
-        except psycopg.Error:
+        except BaseException:
             with suppress(psycopg.Error):  # the server has skipped the COMMIT, and waits
                 self.rollback()
             raise
