@@ -106,16 +106,18 @@ class Prepared:
         finally:
             cursor.close()
 
-    def tell(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Execute for each row of values; a server is told with the next statement, or the commit.
+    def tell(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Callable[[], int]:
+        """Execute for each row of values; return what gives how many database rows matched in all.
 
-        What goes wrong is raised then.
+        A server is told with the next statement whose answer is read, or with the commit; what goes
+        wrong is raised then.
         """
         compiled = self._compile(connection.dialect)
         if compiled.wire is not None:
-            compiled.owe_rows(connection, rows)
-        else:
-            self.execute(connection, rows)
+            replies = compiled.owe_rows(connection, rows)
+            return lambda: sum(reply.count() for reply in replies)
+        count = self.execute(connection, rows)
+        return lambda: count
 
     def expect(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Execute for each row of values, each of which must find its database row.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -52,7 +52,9 @@ _REGISTER = Prepared(
     )
 )
 _ALIVE = select(WorkerRow).where(WorkerRow.state == "alive").order_by(WorkerRow.started_at)
-_ALIVE_IDS = Prepared(select(WorkerRow.id, WorkerRow.boot_id).where(WorkerRow.state == "alive"))
+_ALIVE_PLACES = select(WorkerRow.id, WorkerRow.boot_id).where(WorkerRow.state == "alive")
+_ALIVE_IDS = Prepared(_ALIVE_PLACES)
+_NEAR_IDS = Prepared(_ALIVE_PLACES.where(WorkerRow.boot_id == bindparam("here")))
 _PROCESSING = JobRow.state == literal_column("'processing'")
 _ORPHANS = select(JobRow.seq).where(
     _PROCESSING, JobRow.worker_id.not_in(select(WorkerRow.id).where(WorkerRow.state == "alive"))
@@ -61,7 +63,7 @@ _ANY_ORPHAN = Prepared(_ORPHANS.limit(1))
 #: A worker elsewhere whose lease is over, by the database's clock.
 _EXPIRED = (
     WorkerRow.state == "alive",
-    WorkerRow.lease_expires_at < bindparam("clock"),
+    WorkerRow.lease_expires_at < func.clock_timestamp(),
     WorkerRow.boot_id != bindparam("here"),
 )
 _ANY_EXPIRED = Prepared(select(WorkerRow.id).where(*_EXPIRED).limit(1))
@@ -78,6 +80,16 @@ class Registration:
     pid: int
     slots: int
     queues: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Suspects:
+    """Who may be dead. ``orphaned``: a lease is over, or a job's worker is dead or missing."""
+
+    #: Workers whose locks tell, each with its place: the id of its boot, or where several machines
+    #: share the store, this neighbourhood.
+    near: dict[str, str]
+    orphaned: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +153,7 @@ def register(store: Store, registration: Registration) -> None:
 def beat(store: Store, worker_id: str, lease_seconds: float) -> bool:
     """Renew the worker's lease; False: it was declared dead and must end what it runs."""
 
-    def work(connection: Connection) -> bool:
+    def work(connection: Connection) -> Callable[[], int]:
         now = store.clock(connection)
         store.hush(connection)
         values = {
@@ -149,9 +161,9 @@ def beat(store: Store, worker_id: str, lease_seconds: float) -> bool:
             "now": now,
             "expires": now + timedelta(seconds=lease_seconds),
         }
-        return _BEAT.execute(connection, [values]) == 1
+        return _BEAT.tell(connection, [values])
 
-    return store.write(work)
+    return store.write(work)() == 1
 
 
 def require_rights(store: Store) -> None:
@@ -243,28 +255,20 @@ def request_stop(store: Store, *, queue: str | None, now: bool) -> list[Worker]:
     return chosen
 
 
-def alive_ids(store: Store) -> dict[str, str]:
-    """Return the ids of the workers that the store takes for alive, each with its place.
-
-    That is the id of its boot, or where several machines share the store, its neighbourhood.
-    """
-    return store.read(lambda connection: dict(_ALIVE_IDS.fetch(connection)))
+def suspects(store: Store) -> Suspects:
+    """Return who may be dead, of the workers that the store takes for alive."""
+    # Nothing is read inside the transaction: on a server all of it is one round trip.
+    return store.read(lambda connection: _ask_suspects(store, connection))()
 
 
-def has_orphans(store: Store) -> bool:
-    """Whether a worker's lease is over, or a job's worker is dead, stopped or missing."""
-
-    def work(connection: Connection) -> bool:
-        if _ANY_ORPHAN.fetch(connection):
-            return True
-        return store.is_shared and bool(_ANY_EXPIRED.fetch(connection, _limits(store, connection)))
-
-    return store.read(work)
-
-
-def _limits(store: Store, connection: Connection) -> dict[str, Any]:
-    """Return what decides whose lease is over."""
-    return {"clock": store.clock(connection), "here": presence.neighbourhood(store.location)}
+def _ask_suspects(store: Store, connection: Connection) -> Callable[[], Suspects]:
+    orphan = _ANY_ORPHAN.ask(connection)
+    if not store.is_shared:
+        alive = _ALIVE_IDS.ask(connection)
+        return lambda: Suspects(dict(alive()), bool(orphan()))
+    here = {"here": presence.neighbourhood(store.location)}
+    near, expired = _NEAR_IDS.ask(connection, here), _ANY_EXPIRED.ask(connection, here)
+    return lambda: Suspects(dict(near()), bool(orphan() or expired()))
 
 
 def rescue(
@@ -293,7 +297,7 @@ def _rescue(
     now = datetime.now(UTC)
     if store.is_shared:
         expired = update(WorkerRow).where(*_EXPIRED).values(state="dead")
-        connection.execute(expired, _limits(store, connection))
+        connection.execute(expired, {"here": presence.neighbourhood(store.location)})
     connection.execute(
         update(WorkerRow)
         .where(WorkerRow.id.in_(dead), WorkerRow.state == "alive")

@@ -23,9 +23,8 @@ def rescue_dead(store: Store) -> list[str]:
         dead = []
         started = {}
         here = presence.neighbourhood(store.location)
-        for worker_id, place in workers.alive_ids(store).items():
-            if store.is_shared and place != here:
-                continue
+        suspects = workers.suspects(store)
+        for worker_id, place in suspects.near.items():
             if worker_id == os.environ.get(processes.MARK_WORKER):
                 continue  # this is a command of that worker's: it would kill itself
             lock = presence.take(store.location, worker_id, create=False)
@@ -39,6 +38,6 @@ def rescue_dead(store: Store) -> list[str]:
                 # What was noted before a power cut may not have reached the disk.
                 if noted is not None and place == here:
                     started[worker_id] = noted
-        if not dead and not workers.has_orphans(store):
+        if not dead and not suspects.orphaned:
             return []
         return workers.rescue(store, dead, started=started)

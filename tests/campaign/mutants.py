@@ -99,7 +99,7 @@ def _without(statement: Prepared, *columns: str) -> Prepared:
 def _rescue_by_age() -> None:
     def rescue_dead(store: Store) -> list[str]:
         dead = store.read(lambda connection: _silent(connection))
-        if not dead and not workers.has_orphans(store):
+        if not dead and not workers.suspects(store).orphaned:
             return []
         return workers.rescue(store, dead)
 

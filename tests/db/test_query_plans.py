@@ -140,7 +140,7 @@ def test_a_rescue_reads_the_index_of_what_is_processing(store: Store) -> None:
 
 
 def test_looking_for_orphans_reads_the_index_of_what_is_processing(store: Store) -> None:
-    plans = plans_of(store, lambda: workers.has_orphans(store))
+    plans = plans_of(store, lambda: workers.suspects(store))
 
     assert "COVERING INDEX ix_jobs_processing" in plans.of("SELECT jobs.seq")
 
