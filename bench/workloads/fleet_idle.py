@@ -67,13 +67,16 @@ def _idle_shares(stage: Stage, count: int, seconds: float) -> list[float]:
     _allow_descriptors(count * 10)
     signal.signal(signal.SIGALRM, signal.SIG_IGN)  # each worker sets the one timer of this process
     with ExitStack() as hired:
-        crowd = [hired.enter_context(_Idler(stage, location.url)) for _ in range(count)]
-        _live(crowd, stage.size(30, 0))  # until all have fallen out of step
+        crowd = _Crowd()
+        for _ in range(count):
+            crowd.add(hired.enter_context(_Idler(stage, location.url)))
+            crowd.live(0)  # who came first must not miss a heartbeat
+        crowd.live(stage.size(30, 0))  # until all have fallen out of step
         shares = []
         for _ in range(stage.size(3, 1)):
             tell("idle")
             before, began = _busy_seconds(stage.postgresql.pid), time.monotonic()
-            _live(crowd, seconds)
+            crowd.live(seconds)
             busy = _busy_seconds(stage.postgresql.pid) - before
             shares.append(busy / (time.monotonic() - began))
         return shares
@@ -119,15 +122,26 @@ class _Idler:
         return worker._patience(self._bell)
 
 
-def _live(crowd: list[_Idler], seconds: float) -> None:
-    """Let each of them do what it does, for so long."""
-    end = time.monotonic() + seconds
-    schedule = [(0.0, number) for number in range(len(crowd))]
-    while (at := schedule[0][0]) < end:
-        time.sleep(max(0.0, at - time.monotonic()))
-        number = schedule[0][1]
-        patience = crowd[number].act()
-        heapq.heapreplace(schedule, (time.monotonic() + patience, number))
+class _Crowd:
+    """Idle workers, by when each has something to do."""
+
+    def __init__(self) -> None:
+        self._members: list[_Idler] = []
+        self._schedule: list[tuple[float, int]] = []
+
+    def add(self, member: _Idler) -> None:
+        """Take in one that has just begun."""
+        heapq.heappush(self._schedule, (0.0, len(self._members)))
+        self._members.append(member)
+
+    def live(self, seconds: float) -> None:
+        """Let each of them do what it does, for so long."""
+        end = time.monotonic() + seconds
+        while (at := self._schedule[0][0]) <= end:
+            time.sleep(max(0.0, at - time.monotonic()))
+            number = self._schedule[0][1]
+            patience = self._members[number].act()
+            heapq.heapreplace(self._schedule, (time.monotonic() + patience, number))
 
 
 def _busy_seconds(postmaster: int) -> float:
