@@ -30,10 +30,12 @@ from queuectl.db.files import prepare_side_files
 from queuectl.db.wakeup import Bell
 from queuectl.service import config, workers
 from queuectl.settings import ServerLocation
-from queuectl.worker.worker import Worker, WorkerPlan
+from queuectl.worker.worker import POLL_SERVER_SECONDS, Worker, WorkerPlan
 
 #: The server's own processes, the bench's connections.
 _SPARE_CONNECTIONS = 50
+#: So often a prepared statement is executed until the server keeps its plan, and once more.
+_PLANNED = 7
 
 
 def run(stage: Stage) -> Report:
@@ -69,7 +71,9 @@ def _idle_shares(stage: Stage, count: int, seconds: float) -> list[float]:
     with ExitStack() as hired:
         crowd = _Crowd()
         for _ in range(count):
-            crowd.add(hired.enter_context(_Idler(stage, location.url)))
+            idler = hired.enter_context(_Idler(stage, location.url))
+            idler.grow_old()
+            crowd.add(idler)
             crowd.live(0)  # who came first must not miss a heartbeat
         crowd.live(stage.size(30, 0))  # until all have fallen out of step
         shares = []
@@ -106,9 +110,18 @@ class _Idler:
         self._keep = theirs
         self._worker._slots.take_places(self._location, lock)
         self._worker._options = config.read_options(store)
+        self._worker._poll_seconds = POLL_SERVER_SECONDS
         self._bell: Bell = self._resources.enter_context(store.doorbell())
-        self._worker._beat_at = time.monotonic() + random.uniform(0, 10)  # noqa: S311
         return self
+
+    def grow_old(self) -> None:
+        """Do what a worker has done after some minutes: the server plans five times, then keeps."""
+        for _ in range(_PLANNED):
+            self._worker._look(self._store)
+            self._worker._rescue(self._store)
+            self._worker._beat(self._store, time.monotonic())
+        self._worker._beat_at = time.monotonic() + random.uniform(0, 10)  # noqa: S311
+        self._worker._look_at = time.monotonic() + random.uniform(0, POLL_SERVER_SECONDS)  # noqa: S311
 
     def __exit__(self, *exception: object) -> None:
         self._resources.close()

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
+    Float,
     bindparam,
     delete,
     func,
@@ -37,6 +38,16 @@ _BEAT = Prepared(
     update(WorkerRow)
     .where(WorkerRow.id == bindparam("worker_id"), WorkerRow.state == "alive")
     .values(heartbeat_at=bindparam("now"), lease_expires_at=bindparam("expires"))
+)
+#: The same where machines share the store, by the database's clock: one round trip.
+_BEAT_BY_SERVER = Prepared(
+    update(WorkerRow)
+    .where(WorkerRow.id == bindparam("worker_id"), WorkerRow.state == "alive")
+    .values(
+        heartbeat_at=func.clock_timestamp(),
+        lease_expires_at=func.clock_timestamp()
+        + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("lease_seconds", type_=Float)),
+    )
 )
 _STOP_OF_SUPERVISOR = Prepared(
     select(WorkerRow.stop_requested_at, WorkerRow.stop_mode)
@@ -66,7 +77,12 @@ _EXPIRED = (
     WorkerRow.lease_expires_at < func.clock_timestamp(),
     WorkerRow.boot_id != bindparam("here"),
 )
-_ANY_EXPIRED = Prepared(select(WorkerRow.id).where(*_EXPIRED).limit(1))
+#: How long the first lease of a worker elsewhere still has, in seconds; negative: it is over.
+_NEXT_EXPIRY = Prepared(
+    select(
+        func.extract("epoch", func.min(WorkerRow.lease_expires_at) - func.clock_timestamp())
+    ).where(WorkerRow.state == "alive", WorkerRow.boot_id != bindparam("here"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +106,8 @@ class Suspects:
     #: share the store, this neighbourhood.
     near: dict[str, str]
     orphaned: bool
+    #: Until the first lease of a worker elsewhere may be over, in seconds; None: there is none.
+    quiet_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +172,13 @@ def beat(store: Store, worker_id: str, lease_seconds: float) -> bool:
     """Renew the worker's lease; False: it was declared dead and must end what it runs."""
 
     def work(connection: Connection) -> Callable[[], int]:
-        now = store.clock(connection)
         store.hush(connection)
-        values = {
-            "worker_id": worker_id,
-            "now": now,
-            "expires": now + timedelta(seconds=lease_seconds),
-        }
+        if store.is_shared:
+            values: dict[str, Any] = {"worker_id": worker_id, "lease_seconds": lease_seconds}
+            return _BEAT_BY_SERVER.tell(connection, [values])
+        now = store.clock(connection)
+        expires = now + timedelta(seconds=lease_seconds)
+        values = {"worker_id": worker_id, "now": now, "expires": expires}
         return _BEAT.tell(connection, [values])
 
     return store.write(work)() == 1
@@ -267,8 +285,15 @@ def _ask_suspects(store: Store, connection: Connection) -> Callable[[], Suspects
         alive = _ALIVE_IDS.ask(connection)
         return lambda: Suspects(dict(alive()), bool(orphan()))
     here = {"here": presence.neighbourhood(store.location)}
-    near, expired = _NEAR_IDS.ask(connection, here), _ANY_EXPIRED.ask(connection, here)
-    return lambda: Suspects(dict(near()), bool(orphan() or expired()))
+    near, expiry = _NEAR_IDS.ask(connection, here), _NEXT_EXPIRY.ask(connection, here)
+
+    def read() -> Suspects:
+        [[left]] = expiry()
+        seconds = None if left is None else float(left)
+        expired = seconds is not None and seconds < 0
+        return Suspects(dict(near()), bool(orphan()) or expired, seconds)
+
+    return read
 
 
 def rescue(

@@ -11,7 +11,7 @@ from queuectl.service import workers
 from queuectl.worker import processes
 
 
-def rescue_dead(store: Store) -> list[str]:
+def rescue_dead(store: Store, suspects: workers.Suspects | None = None) -> list[str]:
     """Take the jobs of dead workers back; return the jobs' ids.
 
     A worker of this machine is dead when the lock on its file can be taken; of one elsewhere, its
@@ -23,7 +23,8 @@ def rescue_dead(store: Store) -> list[str]:
         dead = []
         started = {}
         here = presence.neighbourhood(store.location)
-        suspects = workers.suspects(store)
+        if suspects is None:
+            suspects = workers.suspects(store)
         for worker_id, place in suspects.near.items():
             if worker_id == os.environ.get(processes.MARK_WORKER):
                 continue  # this is a command of that worker's: it would kill itself

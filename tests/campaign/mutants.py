@@ -97,7 +97,7 @@ def _without(statement: Prepared, *columns: str) -> Prepared:
 
 
 def _rescue_by_age() -> None:
-    def rescue_dead(store: Store) -> list[str]:
+    def rescue_dead(store: Store, suspects: object = None) -> list[str]:
         dead = store.read(lambda connection: _silent(connection))
         if not dead and not workers.suspects(store).orphaned:
             return []
@@ -116,7 +116,7 @@ def _silent(connection: Connection) -> list[str]:
 
 def _never_rescue() -> None:
     for room in (rescue, worker):
-        _put(room, "rescue_dead", lambda store: [])
+        _put(room, "rescue_dead", lambda store, suspects=None: [])
 
 
 def _acknowledge_early() -> None:
