@@ -30,6 +30,8 @@ WORKLOADS = {
     "W7": "reading",
     "W8": "crowd",
     "W9": "scaling",
+    "W10": "fleet",
+    "W11": "fleet_idle",
 }
 
 

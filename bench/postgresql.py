@@ -37,6 +37,19 @@ class PostgreSQL:
         self._ask(f"CREATE DATABASE {name}")
         return str(self._server.get_uri(database=name))
 
+    def allow_connections(self, count: int) -> None:
+        """Restart the server with room for so many connections; the default is 100."""
+        if self._server is None:
+            self._start()
+        self._ask(f"ALTER SYSTEM SET max_connections = {count}")
+        self._server.stop()
+        self._server.ensure_postgres_running()
+
+    @property
+    def pid(self) -> int:
+        """The process whose children serve the connections."""
+        return int(self._server.get_pid())
+
     def stop(self) -> None:
         """Stop the server if it was started."""
         if self._server is not None:

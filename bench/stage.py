@@ -15,10 +15,11 @@ from pathlib import Path
 from bench.peers import Peers
 from bench.postgresql import PostgreSQL
 from bench.redis import Redis
+from queuectl.db import schema
 from queuectl.db.engine import open_store
 from queuectl.domain.request import JobRequest
 from queuectl.service import jobs
-from queuectl.settings import StoreLocation
+from queuectl.settings import ServerLocation, StoreLocation
 
 #: The command that is installed beside this Python.
 QUEUECTL = str(Path(sys.executable).with_name("queuectl"))
@@ -55,6 +56,14 @@ class Stage:
         open_store(location).close()
         return location
 
+    def new_server_store(self) -> ServerLocation:
+        """Return a new store without jobs in a database of its own."""
+        path = self.new_folder() / "store"
+        location = ServerLocation(path, "bench", self.postgresql.new_database())
+        schema.upgrade(location)
+        open_store(location).close()
+        return location
+
     def new_database(self, app: str) -> str:
         """Return the URL of a new PostgreSQL database with the tables of a program in ``apps``."""
         url = self.postgresql.new_database()
@@ -75,7 +84,8 @@ def fill(location: StoreLocation, count: int, command: str) -> None:
 
 def queuectl(location: StoreLocation, *words: str) -> list[str]:
     """Return the argument list of a call."""
-    return [QUEUECTL, "--db", str(location.path), *words]
+    place = location.url if isinstance(location, ServerLocation) else str(location.path)
+    return [QUEUECTL, "--db", place, *words]
 
 
 @contextmanager
@@ -88,7 +98,8 @@ def running_workers(
         process = subprocess.Popen(
             queuectl(location, "worker", "start", f"-c{count}", f"-j{concurrency}"),
             stdout=events,
-            env=plain_environment(),
+            # On a server's store, the files of this machine lie in the home folder.
+            env=plain_environment() | {"HOME": str(location.folder)},
         )
     try:
         while log.read_bytes().count(b" slot") < count and process.poll() is None:

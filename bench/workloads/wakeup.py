@@ -12,21 +12,22 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from bench.contest import Role, Row, describe, percentile, tell
+from bench.contest import Role, Row, describe, median_of, percentile, tell
 from bench.peers import end
 from bench.report import Bar, Report
 from bench.stage import Stage, running_workers
-from queuectl.db import sqlite
-from queuectl.db.engine import open_store
+from queuectl.db.engine import Store, open_store
 from queuectl.domain.request import JobRequest
 from queuectl.service import jobs
 from queuectl.settings import StoreLocation
 
 #: Until a peer's worker has run its first job, which is not counted.
 _PEER_START_SECONDS = 60.0
+_ON_SERVER = "queuectl on PostgreSQL, sh starts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,10 @@ def run(stage: Stage) -> Report:
         idle = _idle_share(supervisor.pid, stage.size(10, 1))
     rows = [Row("queuectl, sh starts", Role.OURS, tuple(delays))]
     missing = {}
+    try:
+        rows.append(Row(_ON_SERVER, Role.OURS, tuple(_server_delays(stage))))
+    except Exception as error:  # a server that does not start is told, as with the peers
+        missing[_ON_SERVER] = describe(error)
     for peer in _peers(stage):
         if stage.peers.has(peer.package):
             tell(peer.name)
@@ -65,10 +70,18 @@ def run(stage: Stage) -> Report:
             Bar("median, ms", statistics.median(delays), "at most", 2),
             Bar("99th percentile, ms", percentile(delays, 0.99), "at most", 6),
             Bar("idle worker and supervisor, % of a core", idle * 100, "at most", 0.5),
+            Bar("median on PostgreSQL, ms", median_of(rows, _ON_SERVER), "at most", 3),
         ],
         missing,
         ["ours starts a shell each time, which takes 0.6 ms of it; peers call a function"],
     )
+
+
+def _server_delays(stage: Stage) -> list[float]:
+    tell("queuectl on PostgreSQL")
+    location = stage.new_server_store()
+    with running_workers(location):
+        return _delays(stage, location)
 
 
 def _delays(stage: Stage, location: StoreLocation) -> list[float]:
@@ -86,19 +99,20 @@ def _delays(stage: Stage, location: StoreLocation) -> list[float]:
 
 @contextmanager
 def _commits() -> Iterator[list[int]]:
-    """Collect the instants of commits: the bell is rung at once after each."""
+    """Collect the instants at which this process learnt that a transaction was committed."""
     instants: list[int] = []
-    ring = sqlite.ring
+    transact: Any = Store._transact
 
-    def noting(location: StoreLocation) -> None:
+    def noting(store: Store, work: Any, *, writes: bool) -> Any:
+        result = transact(store, work, writes=writes)
         instants.append(time.monotonic_ns())
-        ring(location)
+        return result
 
-    sqlite.ring = noting
+    setattr(Store, "_transact", noting)  # noqa: B010  # an assignment would need an ignore
     try:
         yield instants
     finally:
-        sqlite.ring = ring
+        setattr(Store, "_transact", transact)  # noqa: B010
 
 
 @contextmanager

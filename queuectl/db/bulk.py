@@ -15,6 +15,8 @@ from typing import Any
 from sqlalchemy import Connection, Dialect, insert, literal_column
 from sqlalchemy.exc import IntegrityError
 
+from queuectl.db.prepared import Wire
+
 
 def insert_columns(
     connection: Connection,
@@ -24,7 +26,8 @@ def insert_columns(
 ) -> None:
     """Insert rows that are given column by column; part of a transaction.
 
-    Raises IntegrityError as SQLAlchemy does.
+    Raises IntegrityError as SQLAlchemy does; a server tells of a single row with the next statement
+    or the commit.
     """
     dialect = connection.dialect
     many = len(next(iter(columns.values()))) > 1
@@ -38,7 +41,7 @@ def insert_columns(
     if dialect.positional:
         connection.exec_driver_sql(statement, rows)
     else:
-        connection.exec_driver_sql(statement, dict(zip(names, rows[0], strict=True)))
+        _wire(statement).owe(connection, dict(zip(names, rows[0], strict=True)))
 
 
 def _copy(
@@ -70,6 +73,11 @@ def _compile(
     # Without RETURNING: nobody asks for the keys.
     order: list[str] = compiled.positiontup or list(names)
     return str(compiled).partition(" RETURNING ")[0], order
+
+
+@lru_cache(maxsize=32)
+def _wire(statement: str) -> Wire:
+    return Wire(statement)
 
 
 def _encode(dialect: Dialect, table: Any, name: str, values: Sequence[Any]) -> Sequence[Any]:

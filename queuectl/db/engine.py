@@ -81,22 +81,25 @@ class Store:
         connection.info["hushed"] = True
 
     def remember(
-        self, connection: Connection, key: Hashable, load: Callable[[Connection], Result]
-    ) -> Result:
-        """Return ``load(connection)``, computed anew only if somebody else may have committed.
+        self,
+        connection: Connection,
+        key: Hashable,
+        ask: Callable[[Connection], Callable[[], Result]],
+    ) -> Callable[[], Result]:
+        """Return what ``ask(connection)`` returns, asked anew only if others may have committed.
 
         For what this store's own transactions do not change: options, queues, one's own worker row.
         """
         version = self._backend.data_version(connection)
         if version is None:
-            return load(connection)
+            return ask(connection)
         if version != self._remembered_version:
             self._remembered_version = version
             self._remembered.clear()
         if key not in self._remembered:
-            self._remembered[key] = load(connection)
-        result: Result = self._remembered[key]  # type: ignore[assignment]  # what load returned
-        return result
+            self._remembered[key] = ask(connection)()
+        result: Result = self._remembered[key]  # type: ignore[assignment]  # what ask's gave
+        return lambda: result
 
     def data_version(self) -> int | None:
         """Return a number that differs once another connection has committed, if there is one."""

@@ -1,7 +1,7 @@
 """PostgreSQL: connections, transactions with limits, notifications, and what its errors mean.
 
-Each transaction sets its own limits (``SET LOCAL`` in the message that begins it, so that they cost
-no round trip and hold behind a pooler too), and each wait for the server has one of the client's: a
+Each transaction sets its own limits (they go with its first statement, so that they cost no round
+trip, and hold behind a pooler too), and each wait for the server has one of the client's: a
 server that is stopped, or a network that swallows everything, must not hold up a worker that has a
 lease to keep.
 """
@@ -19,8 +19,8 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import NullPool
 
-from queuectl.db.server_errors import CONNECTION_LOST, is_transient, is_unreachable
 from queuectl.db.server_errors import is_disconnect as is_disconnect
+from queuectl.db.server_errors import is_transient, is_unreachable
 from queuectl.db.server_errors import translate_error as translate_error
 from queuectl.errors import StoreError
 from queuectl.settings import ServerLocation, StoreLocation
@@ -32,6 +32,7 @@ except ImportError as error:
         "a PostgreSQL store needs the driver psycopg, which is not installed",
         hint="in the checkout, run: pip install -e '.[postgresql]'",
     ) from error
+from queuectl.db.server_connection import ServerConnection
 
 Result = TypeVar("Result")
 
@@ -55,24 +56,10 @@ _DEFAULTS = {
     "tcp_user_timeout": "10000",
     "fallback_application_name": "queuectl",
 }
-_RING = f"SELECT pg_notify('{CHANNEL}', '') WHERE pg_current_xact_id_if_assigned() IS NOT NULL"
-
-
-class _BoundedConnection(psycopg.Connection[Any]):
-    """A connection that waits for a reply only for so long."""
-
-    #: In seconds; None: as long as it takes.
-    patience: float | None = None
-
-    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        limit = self.patience if timeout is None else timeout
-        try:
-            return super().wait(gen, interval, limit)
-        except psycopg.errors._WaitTimeout as error:
-            if timeout is not None:
-                raise
-            self.pgconn.finish()  # what it would still say belongs to nobody
-            raise psycopg.OperationalError(CONNECTION_LOST) from error
+_RING = (
+    f"SELECT pg_notify('{CHANNEL}', '') WHERE pg_current_xact_id_if_assigned() IS NOT NULL".encode()
+)
+_CLOCK = b"SELECT clock_timestamp()"
 
 
 def create_store_engine(location: StoreLocation) -> Engine:
@@ -89,7 +76,7 @@ def create_store_engine(location: StoreLocation) -> Engine:
     return engine
 
 
-def _connect(location: ServerLocation) -> _BoundedConnection:
+def _connect(location: ServerLocation) -> ServerConnection:
     """Let libpq take the URL apart: its hosts, files, variables and options all work."""
     given = psycopg.conninfo.conninfo_to_dict(location.url)
     defaults: dict[str, Any] = {
@@ -98,7 +85,7 @@ def _connect(location: ServerLocation) -> _BoundedConnection:
     if os.environ.get("PGCONNECT_TIMEOUT"):
         defaults.pop("connect_timeout", None)
     # Statements begin and commit as _begin says; the driver adds nothing of its own.
-    return _BoundedConnection.connect(location.url, autocommit=True, **defaults)
+    return ServerConnection.connect(location.url, autocommit=True, **defaults)
 
 
 def _begin(connection: Connection) -> None:
@@ -107,18 +94,12 @@ def _begin(connection: Connection) -> None:
     driver = driver_connection(connection)
     if patience is None:  # a migration takes as long as it takes
         driver.patience = None
-        driver.execute("BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '60s'")
+        driver.owe_transaction("READ COMMITTED", 0, 60_000, 0)
         return
     driver.patience = patience + 1
     # READ COMMITTED: a claim takes what is there now. A reader sees one moment.
     mode = "READ COMMITTED, READ WRITE" if writes else "REPEATABLE READ, READ ONLY"
-    limit_ms = int(patience * 1000)
-    driver.execute(
-        f"BEGIN ISOLATION LEVEL {mode};"
-        f" SET LOCAL statement_timeout = {limit_ms};"
-        f" SET LOCAL lock_timeout = {limit_ms};"
-        f" SET LOCAL idle_in_transaction_session_timeout = {limit_ms}"
-    )
+    driver.owe_transaction(mode, *[int(patience * 1000)] * 3)
 
 
 def driver_connection(connection: Connection) -> Any:
@@ -159,7 +140,7 @@ def changes(connection: Connection) -> int:
 def announce(connection: Connection) -> None:
     """Let the commit that comes wake the idle workers, if the transaction has written."""
     if not connection.info.get("hushed"):
-        driver_connection(connection).execute(_RING)
+        driver_connection(connection).owe(_RING)
 
 
 def ring(location: StoreLocation) -> None:
@@ -173,7 +154,7 @@ def data_version(connection: Connection) -> int | None:
 
 def clock(connection: Connection) -> datetime:
     """Return the time by the one clock that all machines share: the database's."""
-    found: datetime = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+    found: datetime = driver_connection(connection).owe(_CLOCK).rows()[0][0]
     return found
 
 

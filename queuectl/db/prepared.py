@@ -10,11 +10,11 @@ execution.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from sqlalchemy import Connection, Dialect
 from sqlalchemy.sql.expression import ClauseElement
@@ -34,6 +34,10 @@ def to_instant(value: Any) -> datetime | None:
 
 
 _CAST = r"(::(TIMESTAMP WITH TIME ZONE|DOUBLE PRECISION|[A-Z]+(\(\d+\))?))?"
+
+
+class StaleRows(Exception):  # noqa: N818  # no error: whoever asked goes row by row
+    """Some row of a batch is no longer what it was."""
 
 
 class Prepared:
@@ -61,6 +65,9 @@ class Prepared:
     ) -> list[Any]:
         """Execute once and return all rows."""
         compiled = self._compile(connection.dialect)
+        if compiled.wire is not None:
+            rows: list[Any] = compiled.wire.owe(connection, compiled.bind(values)).rows()
+            return rows
         cursor = connection.connection.cursor()
         try:
             cursor.execute(compiled.sql, compiled.bind(values))
@@ -68,20 +75,60 @@ class Prepared:
         finally:
             cursor.close()
 
+    def ask(
+        self, connection: Connection, values: Mapping[str, Any] = MappingProxyType({})
+    ) -> Callable[[], list[Any]]:
+        """Execute once; return what gives all rows, in this transaction or after it.
+
+        A server is asked with the next statement whose answer is read: one round trip for several.
+        """
+        compiled = self._compile(connection.dialect)
+        if compiled.wire is not None:
+            return cast(
+                "Callable[[], list[Any]]",
+                compiled.wire.owe(connection, compiled.bind(values)).rows,
+            )
+        rows = self.fetch(connection, values)
+        return lambda: rows
+
     def execute(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
         """Execute for each row of values; return how many database rows matched in all."""
         compiled = self._compile(connection.dialect)
+        if compiled.wire is not None:
+            return sum(reply.count() for reply in compiled.owe_rows(connection, rows))
         cursor = connection.connection.cursor()
         try:
-            if compiled.batch is not None and len(rows) > 1:
-                cursor.execute(compiled.batch, compiled.bind_columns(rows))
-            elif len(rows) == 1:
+            if len(rows) == 1:
                 cursor.execute(compiled.sql, compiled.bind(rows[0]))
             else:
                 cursor.executemany(compiled.sql, [compiled.bind(row) for row in rows])
             return int(cursor.rowcount)
         finally:
             cursor.close()
+
+    def tell(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Callable[[], int]:
+        """Execute for each row of values; return what gives how many database rows matched in all.
+
+        A server is told with the next statement whose answer is read, or with the commit; what goes
+        wrong is raised then.
+        """
+        compiled = self._compile(connection.dialect)
+        if compiled.wire is not None:
+            replies = compiled.owe_rows(connection, rows)
+            return lambda: sum(reply.count() for reply in replies)
+        count = self.execute(connection, rows)
+        return lambda: count
+
+    def expect(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Execute for each row of values, each of which must find its database row.
+
+        Raises StaleRows if they do not: at once, or with the next answer, before the commit.
+        """
+        compiled = self._compile(connection.dialect)
+        if compiled.wire is not None:
+            compiled.owe_rows(connection, rows, each=1)
+        elif self.execute(connection, rows) != len(rows):
+            raise StaleRows
 
     def _compile(self, dialect: Dialect) -> _Compiled:
         found = self._compiled.get(dialect.name)
@@ -105,10 +152,15 @@ class _Compiled:
             for name in self._names
             if not compiled.binds[name].required
         }
-        #: The statement for many rows of values at once, where the database has arrays.
+        #: The statement as a server's connection takes it; None on SQLite.
+        self.wire: Wire | None = None
+        #: The same for many rows of values at once, which come as arrays.
         self.batch: str | None = None
+        self._batch_wire: Wire | None = None
         if self._order is None:
+            self.wire = Wire(self.sql)
             self.batch = batch_statement(compiled, [n for n in self._names if n not in self._fixed])
+            self._batch_wire = None if self.batch is None else Wire(self.batch)
 
     def bind(self, values: Mapping[str, Any]) -> Any:
         """Return one row's values as the driver takes them."""
@@ -118,10 +170,43 @@ class _Compiled:
         bound = [fixed[name] if name in fixed else values[name] for name in self._order]
         return [instant_text(v) if v.__class__ is datetime else v for v in bound]
 
+    def owe_rows(
+        self, connection: Connection, rows: Sequence[Mapping[str, Any]], *, each: int | None = None
+    ) -> list[Any]:
+        """Let a server's connection owe it for each row; ``each``: how many rows one must match."""
+        if len(rows) > 1 and self._batch_wire is not None:
+            expected = None if each is None else each * len(rows)
+            values = self.bind_columns(rows)
+            return [self._batch_wire.owe(connection, values, expected=expected)]
+        wire = cast("Wire", self.wire)
+        return [wire.owe(connection, self.bind(row), expected=each) for row in rows]
+
     def bind_columns(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the values of many rows, an array for each name."""
         names = [name for name in self._names if name not in self._fixed]
         return {**self._fixed, **{name: [row[name] for row in rows] for name in names}}
+
+
+class Wire:
+    """A statement with named parameters as a server takes it: with numbered ones."""
+
+    def __init__(self, sql: str) -> None:
+        names: dict[str, int] = {}
+
+        def number(found: re.Match[str]) -> str:
+            if found[1] is None:
+                return "%"
+            return f"${names.setdefault(found[1], len(names) + 1)}"
+
+        self._query = re.sub(r"%\((\w+)\)s|%%", number, sql).encode()
+        self._names = tuple(names)
+
+    def owe(
+        self, connection: Connection, values: Mapping[str, Any], *, expected: int | None = None
+    ) -> Any:
+        """Let the connection owe it, as ``ServerConnection.owe`` does; return the reply."""
+        driver: Any = connection.connection.driver_connection
+        return driver.owe(self._query, [values[name] for name in self._names], expected=expected)
 
 
 def batch_statement(compiled: Any, names: Sequence[str]) -> str | None:

@@ -19,7 +19,8 @@ What each crash leaves behind:
     while a command runs          the same, and processes, which the rescuer kills first
     after its end, unsettled      the same: the attempt is recorded as lost and runs again
 
-A job that crashed its worker before is claimed only by a worker that runs nothing else, and alone.
+Which jobs are chosen is in ``service/choice.py``. On a server the statements of a turn go in four
+round trips: who am I, and the options; settle and choose; claim; commit.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection
 
 from queuectl.db.engine import Store
-from queuectl.db.prepared import Prepared, to_instant
+from queuectl.db.prepared import Prepared, StaleRows, to_instant
 from queuectl.domain.job import Claim, Outcome, State
 from queuectl.domain.options import Options
 from queuectl.domain.retry import Decision, decide
 from queuectl.errors import WorkerDeclaredDead
 from queuectl.service import config, queues
+from queuectl.service.choice import Room, choose, rotation
 from queuectl.service.statements import (
-    ANY_PENDING,
     CLAIM,
     GIVE_BACK,
     INSERT_ATTEMPT,
@@ -49,8 +50,8 @@ from queuectl.service.statements import (
     OWN_ROW,
     OWN_ROW_KEPT,
     PROMOTE,
-    SELECT,
     SETTLE,
+    WAITING_QUEUES,
     Candidate,
 )
 
@@ -116,7 +117,7 @@ def take_turn(
     plan = _Plan(store, claimant, ended, unstarted, free, idle)
     try:
         turn, next_queue = store.write(lambda connection: _turn(connection, plan, _apply_at_once))
-    except _StaleBatchError:
+    except StaleRows:
         turn, next_queue = store.write(lambda connection: _turn(connection, plan, _apply_each))
     claimant.next_queue = next_queue
     return turn
@@ -134,10 +135,6 @@ class _Plan:
     idle: bool
 
 
-class _StaleBatchError(Exception):
-    """Some row of a batch is no longer what it was; the transaction starts over, row by row."""
-
-
 #: Executes a versioned UPDATE for each row of values and tells which of them found their job.
 _Apply = Callable[[Connection, Prepared, list[dict[str, Any]]], list[bool]]
 
@@ -145,8 +142,8 @@ _Apply = Callable[[Connection, Prepared, list[dict[str, Any]]], list[bool]]
 def _apply_at_once(
     connection: Connection, statement: Prepared, rows: list[dict[str, Any]]
 ) -> list[bool]:
-    if statement.execute(connection, rows) != len(rows):
-        raise _StaleBatchError
+    """Expect that all do; StaleRows says that they do not, now or later in the transaction."""
+    statement.expect(connection, rows)
     return [True] * len(rows)
 
 
@@ -158,21 +155,27 @@ def _apply_each(
 
 def _turn(connection: Connection, plan: _Plan, apply: _Apply) -> tuple[Turn, str]:
     store, claimant = plan.store, plan.claimant
-    stop_mode = _require_alive(store, connection, claimant.worker_id, OWN_ROW_KEPT)
-    options = store.remember(connection, "options", config.load)
+    # All is asked before the first answer is read: a server gives them in one round trip.
+    own_row = _ask_own_row(store, connection, claimant.worker_id, OWN_ROW_KEPT)
+    options_stored = store.remember(connection, "options", config.ask)
+    queues_open = store.remember(connection, "queues", queues.ask_open)
+    stop_mode = _require_alive(claimant.worker_id, own_row)
+    options = options_stored()
     now = datetime.now(UTC)
     decisions = _settle(connection, claimant, plan.ended, options, now, apply)
     lost = [item for item in plan.ended if item.claim.mark not in decisions]
     if plan.unstarted:
         apply(connection, GIVE_BACK, [_fence(claim, now) for claim in plan.unstarted])
     claims: list[Claim] = []
-    next_queue = claimant.next_queue
+    next_queue: str | None = None
     if plan.free > 0 and stop_mode is None:
-        PROMOTE.execute(connection, [{"now": now}])
-        rows, next_queue = _choose(connection, plan)
+        PROMOTE.tell(connection, [{"now": now}])
+        names = rotation(queues_open(), claimant.queues, claimant.next_queue)
+        rows, next_queue = choose(connection, Room(plan.free, plan.idle, names))
         claims = _take(connection, claimant, rows, now, apply)
     if not plan.unstarted and all(d.state in _AT_REST for d in decisions.values()):
         store.hush(connection)  # nothing that an idle worker could claim, now or later
+    next_queue = claimant.next_queue if next_queue is None else next_queue
     return Turn(claims, decisions, lost, stop_mode, options), next_queue
 
 
@@ -180,24 +183,23 @@ def _fence(claim: Claim, now: datetime) -> dict[str, Any]:
     return {"settled_seq": claim.seq, "claimed_version": claim.version, "now": now}
 
 
-def _require_alive(
+def _ask_own_row(
     store: Store, connection: Connection, worker_id: str, query: Prepared
-) -> str | None:
-    state, stop_mode = store.remember(
+) -> Callable[[], list[Any]]:
+    return store.remember(
         connection,
         ("worker", worker_id),
-        lambda connection: _read_own_row(connection, worker_id, query),
+        lambda connection: query.ask(connection, {"worker_id": worker_id}),
     )
+
+
+def _require_alive(worker_id: str, own_row: Callable[[], list[Any]]) -> str | None:
+    """Return how this worker is asked to stop, if it is; raises WorkerDeclaredDead."""
+    rows = own_row()
+    state, stop_mode = rows[0] if rows else (None, None)
     if state != "alive":
         raise WorkerDeclaredDead(f"worker {worker_id} was declared dead")
-    return stop_mode
-
-
-def _read_own_row(
-    connection: Connection, worker_id: str, query: Prepared
-) -> tuple[str | None, str | None]:
-    rows = query.fetch(connection, {"worker_id": worker_id})
-    return rows[0] if rows else (None, None)
+    return cast("str | None", stop_mode)
 
 
 def _settle(
@@ -240,7 +242,7 @@ def _record(
     now: datetime,
 ) -> None:
     rows = [_attempt_row(claimant, item.claim, item.outcome) for item, _ in held]
-    INSERT_ATTEMPT.execute(connection, rows)
+    INSERT_ATTEMPT.tell(connection, rows)
     dead = [
         dead_letter_row(item.claim.seq, decision, now)
         for item, decision in held
@@ -279,67 +281,6 @@ def dead_letter_row(seq: int, decision: Decision, now: datetime) -> dict[str, An
         "reason": decision.dead_reason,
         "last_error": decision.last_error,
     }
-
-
-def _choose(connection: Connection, plan: _Plan) -> tuple[list[Candidate], str]:
-    """Select the rows to claim, and the queue at which the next turn begins."""
-    claimant, free, idle = plan.claimant, plan.free, plan.idle
-    names = _rotation(plan.store.remember(connection, "queues", queues.open_queues), claimant)
-    chosen: list[Candidate] = []
-    next_queue = claimant.next_queue
-    for position, name in enumerate(names):
-        # A fair share each, rounded up; what a queue does not need is left to those behind it.
-        share = -(-(free - len(chosen)) // (len(names) - position))
-        if share == 0:
-            break
-        rows = _select(connection, name, share)
-        if rows:
-            chosen += rows
-            next_queue = names[(position + 1) % len(names)]
-    chosen, crashed_ahead = _apart(chosen, idle=idle)
-    if len(chosen) < free and not crashed_ahead:
-        chosen = _fill_up(connection, names, chosen, free, idle=idle)
-    return chosen, next_queue
-
-
-def _select(connection: Connection, queue: str, count: int) -> list[Candidate]:
-    rows = SELECT.fetch(connection, {"queue_name": queue, "count": count})
-    return [Candidate._make(row) for row in rows]
-
-
-def _fill_up(
-    connection: Connection, names: list[str], chosen: list[Candidate], free: int, *, idle: bool
-) -> list[Candidate]:
-    """Give room that the fair shares left over to whoever has more to do."""
-    seen = {row.seq for row in chosen}
-    for name in names:
-        if len(chosen) >= free:
-            break
-        rows = _select(connection, name, free)
-        more = [row for row in rows if row.seq not in seen][: free - len(chosen)]
-        chosen = chosen + more
-        seen.update(row.seq for row in more)
-    chosen, _ = _apart(chosen, idle=idle)
-    return chosen
-
-
-def _rotation(names: list[str], claimant: Claimant) -> list[str]:
-    if claimant.queues is not None:
-        names = [name for name in names if name in claimant.queues]
-    start = next((i for i, name in enumerate(names) if name >= claimant.next_queue), 0)
-    return names[start:] + names[:start]
-
-
-def _apart(rows: list[Candidate], *, idle: bool) -> tuple[list[Candidate], bool]:
-    """Keep a job that crashed a worker away from others; return the rows, and whether one is ahead.
-
-    A worker that runs nothing takes it alone; one that is busy takes what stands before it and then
-    nothing more, so that it will soon run nothing.
-    """
-    for position, row in enumerate(rows):
-        if row.crashes:
-            return (rows[:1] if position == 0 and idle else rows[:position]), True
-    return rows, False
 
 
 def _take(
@@ -383,14 +324,20 @@ def look(store: Store, claimant: Claimant) -> Outlook:
 
     Raises WorkerDeclaredDead and StoreError as a turn does.
     """
+    # Nothing is read inside the transaction: on a server all of it is one round trip.
+    return store.read(lambda connection: _ask_outlook(store, connection, claimant))()
 
-    def work(connection: Connection) -> Outlook:
-        stop_mode = _require_alive(store, connection, claimant.worker_id, OWN_ROW)
-        [[next_due]] = NEXT_DUE.fetch(connection)
-        next_due_at = to_instant(next_due)
+
+def _ask_outlook(store: Store, connection: Connection, claimant: Claimant) -> Callable[[], Outlook]:
+    own_row = _ask_own_row(store, connection, claimant.worker_id, OWN_ROW)
+    next_due = NEXT_DUE.ask(connection)
+    waiting = WAITING_QUEUES.ask(connection)
+
+    def read() -> Outlook:
+        stop_mode = _require_alive(claimant.worker_id, own_row)
+        next_due_at = to_instant(next_due()[0][0])
         due = next_due_at is not None and next_due_at <= datetime.now(UTC)
-        names = _rotation(store.remember(connection, "queues", queues.open_queues), claimant)
-        due = due or any(ANY_PENDING.fetch(connection, {"queue_name": name}) for name in names)
-        return Outlook(due, next_due_at, stop_mode)
+        names = [name for (name,) in waiting()]
+        return Outlook(due or bool(rotation(names, claimant.queues, "")), next_due_at, stop_mode)
 
-    return store.read(work)
+    return read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -29,10 +30,19 @@ class Option:
     updated_at: datetime | None
 
 
+def ask(connection: Connection) -> Callable[[], Options]:
+    """Return what gives all options as they stand now; part of a transaction that needs them."""
+    stored = _STORED.ask(connection)
+
+    def read() -> Options:
+        return Options.model_validate({key: json.loads(value) for key, value in stored()})
+
+    return read
+
+
 def load(connection: Connection) -> Options:
     """Return all options as they stand now; part of a transaction that needs them."""
-    stored = {key: json.loads(value) for key, value in _STORED.fetch(connection)}
-    return Options.model_validate(stored)
+    return ask(connection)()
 
 
 def read_options(store: Store) -> Options:

@@ -111,7 +111,8 @@ def _stands(store: Store, receipt: Receipt) -> bool:
 
 def _insert_all(connection: Connection, spool: Spool, cwd: str | None, seed: bytes) -> Receipt:
     now = datetime.now(UTC)
-    options = config.load(connection)
+    stored_options, known_queues = config.ask(connection), queues.ask_known(connection)
+    options = stored_options()
     receipt = Receipt([], [])
     names: set[str] = set()
     for number, chunk in enumerate(spool.chunks()):
@@ -120,7 +121,7 @@ def _insert_all(connection: Connection, spool: Spool, cwd: str | None, seed: byt
         names.update(draft.queue for draft in chunk)
         if new:
             insert_jobs(connection, new, ids, options=options, cwd=cwd, now=now)
-    queues.ensure(connection, names)
+    queues.add(connection, names - known_queues())
     return receipt
 
 

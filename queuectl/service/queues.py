@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from sqlalchemy import Connection, select, text
 
@@ -12,7 +12,7 @@ from queuectl.db.prepared import Prepared
 _OPEN_QUEUES = Prepared(
     select(QueueRow.name).where(QueueRow.paused_at.is_(None)).order_by(QueueRow.name)
 )
-_ALL_QUEUES = select(QueueRow.name)
+_ALL_QUEUES = Prepared(select(QueueRow.name))
 #: Two who enqueue may meet in a new queue.
 _INSERT = text(
     f"INSERT INTO {QueueRow.__tablename__} (name) VALUES (:name)"  # noqa: S608  # a constant
@@ -20,13 +20,19 @@ _INSERT = text(
 )
 
 
-def ensure(connection: Connection, names: Iterable[str]) -> None:
-    """Add the queues that are new; part of the enqueueing transaction."""
-    wanted = set(names)
-    if new := wanted.difference(connection.execute(_ALL_QUEUES).scalars()):
-        connection.execute(_INSERT, [{"name": name} for name in sorted(new)])
+def ask_known(connection: Connection) -> Callable[[], set[str]]:
+    """Return what gives the names of all queues; part of the enqueueing transaction."""
+    found = _ALL_QUEUES.ask(connection)
+    return lambda: {name for (name,) in found()}
 
 
-def open_queues(connection: Connection) -> list[str]:
-    """Return the names of the queues that are not paused."""
-    return [name for (name,) in _OPEN_QUEUES.fetch(connection)]
+def add(connection: Connection, names: Iterable[str]) -> None:
+    """Add queues that are new; part of the enqueueing transaction."""
+    if rows := [{"name": name} for name in sorted(names)]:
+        connection.execute(_INSERT, rows)
+
+
+def ask_open(connection: Connection) -> Callable[[], list[str]]:
+    """Return what gives the names of the queues that are not paused."""
+    found = _OPEN_QUEUES.ask(connection)
+    return lambda: [name for (name,) in found()]

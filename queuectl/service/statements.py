@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, func, insert, literal_column, select, update
+from sqlalchemy import bindparam, exists, func, insert, literal_column, select, update
 
-from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow, WorkerRow
+from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow, QueueRow, WorkerRow
 from queuectl.db.prepared import Prepared
 from queuectl.domain.job import State
 from queuectl.service.rows import ATTEMPT_FIELDS
@@ -127,8 +127,12 @@ INSERT_ATTEMPT = Prepared(
 )
 INSERT_DEAD = insert(DeadLetterRow)
 NEXT_DUE = Prepared(select(func.min(JobRow.run_at)).where(JobRow.state.in_(_DUE_STATES)))
-ANY_PENDING = Prepared(
-    select(JobRow.seq)
-    .where(JobRow.state == _literal(State.PENDING), JobRow.queue == bindparam("queue_name"))
-    .limit(1)
+#: The open queues in which something is ready; a probe of the claim's index for each.
+WAITING_QUEUES = Prepared(
+    select(QueueRow.name).where(
+        QueueRow.paused_at.is_(None),
+        exists(JobRow.seq).where(
+            JobRow.state == _literal(State.PENDING), JobRow.queue == QueueRow.name
+        ),
+    )
 )

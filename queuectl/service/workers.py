@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
+    Float,
     bindparam,
     delete,
     func,
@@ -38,6 +39,16 @@ _BEAT = Prepared(
     .where(WorkerRow.id == bindparam("worker_id"), WorkerRow.state == "alive")
     .values(heartbeat_at=bindparam("now"), lease_expires_at=bindparam("expires"))
 )
+#: The same where machines share the store, by the database's clock: one round trip.
+_BEAT_BY_SERVER = Prepared(
+    update(WorkerRow)
+    .where(WorkerRow.id == bindparam("worker_id"), WorkerRow.state == "alive")
+    .values(
+        heartbeat_at=func.clock_timestamp(),
+        lease_expires_at=func.clock_timestamp()
+        + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("lease_seconds", type_=Float)),
+    )
+)
 #: Those who were asked to stop and those who were not: all are kept from being asked meanwhile.
 _SIBLINGS_KEPT = Prepared(
     select(WorkerRow.stop_requested_at, WorkerRow.stop_mode)
@@ -53,7 +64,9 @@ _REGISTER = Prepared(
     )
 )
 _ALIVE = select(WorkerRow).where(WorkerRow.state == "alive").order_by(WorkerRow.started_at)
-_ALIVE_IDS = Prepared(select(WorkerRow.id, WorkerRow.boot_id).where(WorkerRow.state == "alive"))
+_ALIVE_PLACES = select(WorkerRow.id, WorkerRow.boot_id).where(WorkerRow.state == "alive")
+_ALIVE_IDS = Prepared(_ALIVE_PLACES)
+_NEAR_IDS = Prepared(_ALIVE_PLACES.where(WorkerRow.boot_id == bindparam("here")))
 _PROCESSING = JobRow.state == literal_column("'processing'")
 _ORPHANS = select(JobRow.seq).where(
     _PROCESSING, JobRow.worker_id.not_in(select(WorkerRow.id).where(WorkerRow.state == "alive"))
@@ -62,10 +75,15 @@ _ANY_ORPHAN = Prepared(_ORPHANS.limit(1))
 #: A worker elsewhere whose lease is over, by the database's clock.
 _EXPIRED = (
     WorkerRow.state == "alive",
-    WorkerRow.lease_expires_at < bindparam("clock"),
+    WorkerRow.lease_expires_at < func.clock_timestamp(),
     WorkerRow.boot_id != bindparam("here"),
 )
-_ANY_EXPIRED = Prepared(select(WorkerRow.id).where(*_EXPIRED).limit(1))
+#: How long the first lease of a worker elsewhere still has, in seconds; negative: it is over.
+_NEXT_EXPIRY = Prepared(
+    select(
+        func.extract("epoch", func.min(WorkerRow.lease_expires_at) - func.clock_timestamp())
+    ).where(WorkerRow.state == "alive", WorkerRow.boot_id != bindparam("here"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +97,18 @@ class Registration:
     pid: int
     slots: int
     queues: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Suspects:
+    """Who may be dead. ``orphaned``: a lease is over, or a job's worker is dead or missing."""
+
+    #: Workers whose locks tell, each with its place: the id of its boot, or where several machines
+    #: share the store, this neighbourhood.
+    near: dict[str, str]
+    orphaned: bool
+    #: Until the first lease of a worker elsewhere may be over, in seconds; None: there is none.
+    quiet_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,17 +173,17 @@ def register(store: Store, registration: Registration) -> None:
 def beat(store: Store, worker_id: str, lease_seconds: float) -> bool:
     """Renew the worker's lease; False: it was declared dead and must end what it runs."""
 
-    def work(connection: Connection) -> bool:
-        now = store.clock(connection)
+    def work(connection: Connection) -> Callable[[], int]:
         store.hush(connection)
-        values = {
-            "worker_id": worker_id,
-            "now": now,
-            "expires": now + timedelta(seconds=lease_seconds),
-        }
-        return _BEAT.execute(connection, [values]) == 1
+        if store.is_shared:
+            values: dict[str, Any] = {"worker_id": worker_id, "lease_seconds": lease_seconds}
+            return _BEAT_BY_SERVER.tell(connection, [values])
+        now = store.clock(connection)
+        expires = now + timedelta(seconds=lease_seconds)
+        values = {"worker_id": worker_id, "now": now, "expires": expires}
+        return _BEAT.tell(connection, [values])
 
-    return store.write(work)
+    return store.write(work)() == 1
 
 
 def require_rights(store: Store) -> None:
@@ -255,28 +285,27 @@ def _lock_supervisors(connection: Connection, queue: str | None) -> list[str]:
     )
 
 
-def alive_ids(store: Store) -> dict[str, str]:
-    """Return the ids of the workers that the store takes for alive, each with its place.
-
-    That is the id of its boot, or where several machines share the store, its neighbourhood.
-    """
-    return store.read(lambda connection: dict(_ALIVE_IDS.fetch(connection)))
+def suspects(store: Store) -> Suspects:
+    """Return who may be dead, of the workers that the store takes for alive."""
+    # Nothing is read inside the transaction: on a server all of it is one round trip.
+    return store.read(lambda connection: _ask_suspects(store, connection))()
 
 
-def has_orphans(store: Store) -> bool:
-    """Whether a worker's lease is over, or a job's worker is dead, stopped or missing."""
+def _ask_suspects(store: Store, connection: Connection) -> Callable[[], Suspects]:
+    orphan = _ANY_ORPHAN.ask(connection)
+    if not store.is_shared:
+        alive = _ALIVE_IDS.ask(connection)
+        return lambda: Suspects(dict(alive()), bool(orphan()))
+    here = {"here": presence.neighbourhood(store.location)}
+    near, expiry = _NEAR_IDS.ask(connection, here), _NEXT_EXPIRY.ask(connection, here)
 
-    def work(connection: Connection) -> bool:
-        if _ANY_ORPHAN.fetch(connection):
-            return True
-        return store.is_shared and bool(_ANY_EXPIRED.fetch(connection, _limits(store, connection)))
+    def read() -> Suspects:
+        [[left]] = expiry()
+        seconds = None if left is None else float(left)
+        expired = seconds is not None and seconds < 0
+        return Suspects(dict(near()), bool(orphan()) or expired, seconds)
 
-    return store.read(work)
-
-
-def _limits(store: Store, connection: Connection) -> dict[str, Any]:
-    """Return what decides whose lease is over."""
-    return {"clock": store.clock(connection), "here": presence.neighbourhood(store.location)}
+    return read
 
 
 def rescue(
@@ -305,7 +334,7 @@ def _rescue(
     now = datetime.now(UTC)
     if store.is_shared:
         expired = update(WorkerRow).where(*_EXPIRED).values(state="dead")
-        connection.execute(expired, _limits(store, connection))
+        connection.execute(expired, {"here": presence.neighbourhood(store.location)})
     connection.execute(
         update(WorkerRow)
         .where(WorkerRow.id.in_(dead), WorkerRow.state == "alive")

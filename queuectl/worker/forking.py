@@ -32,7 +32,7 @@ def check_store(location: StoreLocation) -> None:
         code = 0
         try:
             store = open_store(location)
-            workers.alive_ids(store)
+            workers.suspects(store)
             workers.require_rights(store)
             store.close()
         except StoreError as error:

@@ -11,7 +11,7 @@ from queuectl.service import workers
 from queuectl.worker import processes
 
 
-def rescue_dead(store: Store) -> list[str]:
+def rescue_dead(store: Store, suspects: workers.Suspects | None = None) -> list[str]:
     """Take the jobs of dead workers back; return the jobs' ids.
 
     A worker of this machine is dead when the lock on its file can be taken; of one elsewhere, its
@@ -23,9 +23,9 @@ def rescue_dead(store: Store) -> list[str]:
         dead = []
         started = {}
         here = presence.neighbourhood(store.location)
-        for worker_id, place in workers.alive_ids(store).items():
-            if store.is_shared and place != here:
-                continue
+        if suspects is None:
+            suspects = workers.suspects(store)
+        for worker_id, place in suspects.near.items():
             if worker_id == os.environ.get(processes.MARK_WORKER):
                 continue  # this is a command of that worker's: it would kill itself
             lock = presence.take(store.location, worker_id, create=False)
@@ -39,6 +39,6 @@ def rescue_dead(store: Store) -> list[str]:
                 # What was noted before a power cut may not have reached the disk.
                 if noted is not None and place == here:
                     started[worker_id] = noted
-        if not dead and not workers.has_orphans(store):
+        if not dead and not suspects.orphaned:
             return []
         return workers.rescue(store, dead, started=started)

@@ -34,6 +34,9 @@ from queuectl.worker.watch import Watch
 TICK_SECONDS = 1.0
 #: The poll behind the bell; jittered, so that many idle workers do not look at once.
 POLL_STORE_SECONDS = 5.0
+#: The same behind notifications of a server, which come with the commit or not at all; a heartbeat
+#: shows three times meanwhile that the connection lives. It is what many idle workers cost.
+POLL_SERVER_SECONDS = 30.0
 #: The same where no notification comes through.
 POLL_DEAF_SECONDS = 1.0
 #: On a store that machines share, jobs are killed when this part of the lease is over unrenewed,
@@ -121,6 +124,8 @@ class Worker:
         with store.doorbell() as bell:
             self._listen(bell)
             self._renew(store, begun)
+            if store.is_shared:
+                self._poll_seconds = POLL_SERVER_SECONDS
             if bell.deafness is not None:
                 self._poll_seconds = POLL_DEAF_SECONDS
                 self._log.emit("deaf", f"looks every {POLL_DEAF_SECONDS:.0f} s: {bell.deafness}")
@@ -377,15 +382,19 @@ class Worker:
         """Whether to ask the store for dead workers: seldom, where their locks tell it sooner."""
         if not store.is_shared:
             return True
-        if now < self._far_look_at and not presence.has_loose(self._location):
-            return False
-        jitter = random.uniform(0.8, 1.2)  # noqa: S311  # no secret
-        self._far_look_at = now + self._options.lease / 6 * jitter
-        return True
+        return now >= self._far_look_at or presence.has_loose(self._location)
+
+    def _next_far_look(self, quiet_seconds: float | None) -> float:
+        """Return in how many seconds a worker elsewhere may be dead: a lease is only renewed."""
+        share = self._options.lease / 6
+        quiet = min(quiet_seconds or 0.0, self._options.lease)
+        return max(quiet, share * 0.8) + random.uniform(0, share * 0.4)  # noqa: S311  # no secret
 
     def _rescue(self, store: Store) -> None:
         try:
-            rescued = rescue_dead(store)
+            suspects = workers.suspects(store)
+            self._far_look_at = time.monotonic() + self._next_far_look(suspects.quiet_seconds)
+            rescued = rescue_dead(store, suspects)
         except StoreError as error:
             self._store_is_away(error)
             return

@@ -21,7 +21,8 @@ from queuectl.db.models import AttemptRow, WorkerRow
 from queuectl.db.prepared import Prepared
 from queuectl.domain.job import State
 from queuectl.domain.retry import Decision
-from queuectl.service import claims, jobs, statements, workers
+from queuectl.service import choice, claims, jobs, queues, statements, workers
+from queuectl.service.choice import Room
 from queuectl.service.rows import ATTEMPT_FIELDS
 from queuectl.worker import processes, rescue, slots, supervisor, worker
 from tests.campaign import plan
@@ -96,9 +97,9 @@ def without(statement: Prepared, *columns: str) -> Prepared:
 
 
 def _rescue_by_age() -> None:
-    def rescue_dead(store: Store) -> list[str]:
+    def rescue_dead(store: Store, suspects: object = None) -> list[str]:
         dead = store.read(lambda connection: _silent(connection))
-        if not dead and not workers.has_orphans(store):
+        if not dead and not workers.suspects(store).orphaned:
             return []
         return workers.rescue(store, dead)
 
@@ -115,7 +116,7 @@ def _silent(connection: Connection) -> list[str]:
 
 def _never_rescue() -> None:
     for room in (rescue, worker):
-        _put(room, "rescue_dead", lambda store: [])
+        _put(room, "rescue_dead", lambda store, suspects=None: [])
 
 
 def _acknowledge_early() -> None:
@@ -150,9 +151,7 @@ def _go_on_when_declared_dead() -> None:
     _put(
         claims,
         "_require_alive",
-        lambda store, connection, worker_id, query: claims._read_own_row(
-            connection, worker_id, query
-        )[1],
+        lambda worker_id, own_row: next((stop_mode for _, stop_mode in own_row()), None),
     )
     values: dict[str, Any] = {name: bindparam(name) for name in ATTEMPT_FIELDS}
     overwriting = insert(AttemptRow).prefix_with("OR REPLACE").values(values)
@@ -164,7 +163,7 @@ def _go_on_when_declared_dead() -> None:
 
 def _claim_without_recheck() -> None:
     _put(claims, "CLAIM", without(statements.CLAIM, "version", "state"))
-    take_turn, choose = claims.take_turn, claims._choose
+    take_turn, choose = claims.take_turn, choice.choose
 
     def hasty_turn(
         store: Store,
@@ -175,10 +174,10 @@ def _claim_without_recheck() -> None:
         idle: bool,
         unstarted: Sequence[Any] = (),
     ) -> claims.Turn:
-        wanted = claims._Plan(store, claimant, ended, unstarted, free, idle)
-        seen = store.read(lambda connection: choose(connection, wanted))
+        names = choice.rotation(store.read(queues.ask_open)(), claimant.queues, claimant.next_queue)
+        seen = store.read(lambda connection: choose(connection, Room(free, idle, names)))
         time.sleep(0.002)  # what another queue takes to think about what it has read
-        _put(claims, "_choose", lambda connection, plan: seen)
+        _put(claims, "choose", lambda connection, room: seen)
         return take_turn(store, claimant, ended, free=free, idle=idle, unstarted=unstarted)
 
     _put(claims, "take_turn", hasty_turn)

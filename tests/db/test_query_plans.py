@@ -14,7 +14,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite as SQLite
 from queuectl.db.engine import Store
 from queuectl.db.prepared import Prepared
 from queuectl.domain.job import State
-from queuectl.service import claims, counts, dead_letters, jobs, workers
+from queuectl.service import choice, claims, counts, dead_letters, jobs, workers
 from tests.actors import Hire, ended
 from tests.db.population import populate
 from tests.jobs import add
@@ -99,7 +99,7 @@ def assert_no_scan(plans: Plans) -> None:
 def test_a_turn_reads_the_index_of_what_is_pending_and_sorts_nothing(store: Store) -> None:
     prepared = {
         name: str(value._statement.compile(dialect=SQLiteDialect()))
-        for name, value in vars(claims).items()
+        for name, value in {**vars(claims), **vars(choice)}.items()
         if isinstance(value, Prepared)
     }
 
@@ -129,7 +129,7 @@ def test_an_idle_look_reads_indexes_alone(store: Store, hire: Hire) -> None:
 
     assert_no_scan(plans)
     assert "ix_jobs_due" in plans.of("SELECT min(jobs.run_at)")
-    assert "COVERING INDEX ix_jobs_pending" in plans.of("SELECT jobs.seq", "state = 'pending'")
+    assert "COVERING INDEX ix_jobs_pending" in plans.of("SELECT queues.name", "state = 'pending'")
 
 
 def test_a_rescue_reads_the_index_of_what_is_processing(store: Store) -> None:
@@ -140,7 +140,7 @@ def test_a_rescue_reads_the_index_of_what_is_processing(store: Store) -> None:
 
 
 def test_looking_for_orphans_reads_the_index_of_what_is_processing(store: Store) -> None:
-    plans = plans_of(store, lambda: workers.has_orphans(store))
+    plans = plans_of(store, lambda: workers.suspects(store))
 
     assert "COVERING INDEX ix_jobs_processing" in plans.of("SELECT jobs.seq")
 

@@ -54,7 +54,7 @@ def test_after_a_reboot_jobs_are_rescued_without_waiting_for_a_lease(
     add(store, f"echo run >> {tmp_path}/runs; {until(go)}", id="a", max_retries=0)
     before = supervisors.start()
     wait_until((tmp_path / "runs").exists)
-    [boot_before] = workers.alive_ids(store).values()
+    [boot_before] = workers.suspects(store).near.values()
     fall_over(before)
     assert state_of(store, "a") == "processing"
 
@@ -64,7 +64,7 @@ def test_after_a_reboot_jobs_are_rescued_without_waiting_for_a_lease(
 
     assert (tmp_path / "runs").read_text() == "run\nrun\n"
     assert [attempt.outcome for attempt in attempts_of(store, "a")] == ["lost", "completed"]
-    [boot_after] = workers.alive_ids(store).values()
+    [boot_after] = workers.suspects(store).near.values()
     assert boot_after != boot_before
 
 

@@ -55,13 +55,13 @@ def test_jobs_of_workers_that_are_gone_are_swept_up(store: Store, hire: Hire) ->
     add(store, id="a")
     actor = hire()
     actor.claim_one()
-    assert not workers.has_orphans(store)
+    assert not workers.suspects(store).orphaned
 
     workers.leave(store, "w1")
 
-    assert workers.has_orphans(store)
+    assert workers.suspects(store).orphaned
     assert workers.rescue(store, []) == ["a"]
-    assert not workers.has_orphans(store)
+    assert not workers.suspects(store).orphaned
 
 
 def test_of_two_rescuers_one_takes_the_job_back(store: Store, hire: Hire) -> None:
