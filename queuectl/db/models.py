@@ -26,7 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
 #: The migration that these tables stand for; a test holds it to the newest one in ``migrations/``.
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -167,6 +167,23 @@ class AttemptRow(Base):
 
     # One tree instead of a table and its index: a page less in each commit.
     __table_args__ = ({"sqlite_with_rowid": False},)
+
+
+class OutputChunkRow(Base):
+    """A piece of what an attempt printed, where ``output-store`` is ``database``.
+
+    Pieces of one attempt never overlap; between two that do not meet, the middle was dropped.
+    """
+
+    __tablename__ = "output_chunks"
+
+    job_seq: Mapped[int] = mapped_column(
+        LARGE, ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True
+    )
+    run: Mapped[int] = mapped_column(Integer, primary_key=True)
+    #: How many bytes the attempt had printed before the first of these.
+    position: Mapped[int] = mapped_column(LARGE, primary_key=True)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class DeadLetterRow(Base):

@@ -38,7 +38,8 @@ from queuectl.domain.job import Claim, Outcome, State
 from queuectl.domain.options import Options
 from queuectl.domain.retry import Decision, decide
 from queuectl.errors import WorkerDeclaredDead
-from queuectl.service import config, queues
+from queuectl.service import chunks, config, queues
+from queuectl.service.chunks import Shipment
 from queuectl.service.statements import (
     ANY_PENDING,
     CLAIM,
@@ -74,6 +75,8 @@ class Settlement:
 
     claim: Claim
     outcome: Outcome
+    #: The rest of what it printed, if that is kept in the database.
+    output: Shipment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +251,7 @@ def _record(
     ]
     if dead:
         connection.execute(INSERT_DEAD, dead)
+    chunks.put(connection, [item.output for item, _ in held if item.output is not None])
 
 
 def _attempt_row(claimant: Claimant, claim: Claim, outcome: Outcome) -> dict[str, Any]:

@@ -22,7 +22,15 @@ from queuectl.db import copies, schema
 from queuectl.db.bulk import insert_columns
 from queuectl.db.engine import Store, open_store
 from queuectl.db.files import prepare_side_files
-from queuectl.db.models import AttemptRow, Base, DeadLetterRow, JobRow, OptionRow, QueueRow
+from queuectl.db.models import (
+    AttemptRow,
+    Base,
+    DeadLetterRow,
+    JobRow,
+    OptionRow,
+    OutputChunkRow,
+    QueueRow,
+)
 from queuectl.domain.job import State
 from queuectl.errors import Conflict, InvalidInput, SchemaMismatch, StoreError
 from queuectl.service import headcount
@@ -31,6 +39,8 @@ from queuectl.settings import ServerLocation, StoreLocation
 
 #: Rows of a batch: with 4 KiB of output each it is 4 MiB of memory.
 BATCH_ROWS = 1000
+#: The same of pieces of output, each up to 64 KiB.
+_BATCH_CHUNKS = 64
 
 #: What is told while it goes on: the step, and how many rows more of it are done.
 Watch = Callable[[str, int], None]
@@ -50,6 +60,7 @@ def _table(row: type[Base]) -> Table:
 _GROWING = {
     "jobs": _table(JobRow),
     "attempts": _table(AttemptRow),
+    "output_chunks": _table(OutputChunkRow),
     "dead_letters": _table(DeadLetterRow),
 }
 #: What is small goes over as a whole; the order of its keys differs between databases.
@@ -238,7 +249,8 @@ def _last_key(connection: Connection, table: Table) -> Sequence[Any] | None:
 
 def _rows_after(connection: Connection, table: Table, last: Sequence[Any] | None) -> Sequence[Any]:
     keys = list(table.primary_key.columns)
-    query = select(table).order_by(*keys).limit(BATCH_ROWS)
+    limit = _BATCH_CHUNKS if table is _GROWING["output_chunks"] else BATCH_ROWS
+    query = select(table).order_by(*keys).limit(limit)
     if last is not None:
         query = query.where(tuple_(*keys) > tuple(last) if len(keys) > 1 else keys[0] > last[0])
     return connection.execute(query).all()

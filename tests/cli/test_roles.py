@@ -84,6 +84,10 @@ def test_each_role_can_do_its_work_and_no_more(queuectl: Program, url_of: UrlOf)
     queuectl("--db", client, "enqueue", "--file", "-", given=batch)
     for words in (["list"], ["status"], ["logs", "a"], ["config", "set", "lease", "10"]):
         assert_refused(queuectl, client, *words)
+    # It could not be shown what it has stored, so it stores nothing.
+    (queuectl.folder / "batch").write_text(batch)
+    for words in (["true"], ["--id", "json", "--", "true"], ["--file", "batch"]):
+        assert_refused(queuectl, client, "enqueue", "--json", *words)
     assert_refused(queuectl, client, "worker", "start", "--drain")
 
     queuectl("--db", worker, "worker", "start", "--drain")
@@ -111,12 +115,40 @@ def test_each_role_can_do_its_work_and_no_more(queuectl: Program, url_of: UrlOf)
     assert sorted(states) == ["completed", "completed", "pending"]
 
 
+def test_a_worker_may_keep_outputs_in_the_database_and_a_reader_read_them(
+    queuectl: Program, url_of: UrlOf, tmp_path: Path
+) -> None:
+    owner, worker, client, reader = map(url_of, _ROLES)
+    queuectl("--db", owner, "config", "set", "output-store", "database")
+    queuectl("--db", client, "enqueue", "--id", "a", "sleep 1.5; seq 30000")
+
+    queuectl("--db", worker, "worker", "start", "--drain")
+
+    (tmp_path / "away").mkdir()
+    away = {"HOME": str(tmp_path / "away")}
+    told = queuectl("--db", reader, "logs", "a", variables=away)
+    assert told.lines == [str(number) for number in range(1, 30_001)]
+    assert_refused(queuectl, client, "logs", "a")
+
+
 def test_a_worker_cannot_change_what_a_command_is(url_of: UrlOf) -> None:
     with (
         psycopg.connect(url_of("worker"), autocommit=True) as connection,
         pytest.raises(psycopg.errors.InsufficientPrivilege),
     ):
         connection.execute("UPDATE jobs SET command = 'rm -r /srv'")
+
+
+def test_what_is_stored_is_acknowledged_though_nothing_can_be_told_of_workers(
+    queuectl: Program, url_of: UrlOf
+) -> None:
+    with psycopg.connect(url_of("owner"), autocommit=True) as owner:
+        revoke = f"REVOKE SELECT (lease_expires_at) ON workers FROM {_OWN_NAME}_client"
+        owner.execute(revoke.encode())
+
+    told = queuectl("--db", url_of("client"), "enqueue", "--id", "a", "true")
+
+    assert (told.out, told.err) == ("a\n", "")
 
 
 def test_only_the_owner_can_upgrade(queuectl: Program, url_of: UrlOf) -> None:

@@ -24,7 +24,7 @@ from tests.actors import Hire
 from tests.db.population import populate
 from tests.jobs import add, state_of
 
-_COPIED = ("jobs", "attempts", "dlq", "config", "queues")
+_COPIED = ("jobs", "attempts", "output_chunks", "dlq", "config", "queues")
 #: Ends as if the machine did, at the given report of the given step.
 _DIES = """
 import os, signal, sys
@@ -117,6 +117,7 @@ def test_the_copy_holds_the_same_rows_and_the_source_is_as_it_was(
     assert {name: table.rows for name, table in done.tables.items()} == {
         "jobs": 8,
         "attempts": 4,
+        "output_chunks": 2,
         "dead_letters": 1,
         "options": 1,
         "queues": 2,
