@@ -143,7 +143,7 @@ def test_what_is_stored_is_acknowledged_though_nothing_can_be_told_of_workers(
     queuectl: Program, url_of: UrlOf
 ) -> None:
     with psycopg.connect(url_of("owner"), autocommit=True) as owner:
-        revoke = f"REVOKE SELECT (lease_expires_at) ON workers FROM {_OWN_NAME}_client"
+        revoke = f"REVOKE SELECT (lease_expires_at) ON workers FROM {_OWN_NAME}_client"  # noqa: S608  # our own name
         owner.execute(revoke.encode())
 
     told = queuectl("--db", url_of("client"), "enqueue", "--id", "a", "true")
