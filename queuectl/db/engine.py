@@ -164,7 +164,7 @@ class Store:
 
     def _admit(self, connection: Connection) -> None:
         """Refuse a store that is not to be used; raises SchemaMismatch."""
-        schema.require_current(self.location, connection)
+        schema.require_usable(self.location, connection)
 
     def _retry(self, attempt: Callable[[], Result]) -> Result:
         begun = time.monotonic()

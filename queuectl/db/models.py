@@ -26,7 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
 #: The migration that these tables stand for; a test holds it to the newest one in ``migrations/``.
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -241,3 +241,16 @@ class QueueRow(Base):
     name: Mapped[str] = mapped_column(_name(128), primary_key=True)
     paused_at: Mapped[datetime | None]
     max_running: Mapped[int | None] = mapped_column(Integer)
+
+
+class StoreRow(Base):
+    """The one row in which the store says what it is; made by a migration, never copied."""
+
+    __tablename__ = "store"
+
+    #: Names this machine's folder of a store on a server, whatever URL leads there.
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    #: The schema of which the next column speaks.
+    revision: Mapped[str] = mapped_column(String(32))
+    #: The oldest program, by its schema, that may use this one.
+    usable_from: Mapped[str] = mapped_column(String(32))

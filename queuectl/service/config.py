@@ -30,8 +30,15 @@ class Option:
 
 
 def load(connection: Connection) -> Options:
-    """Return all options as they stand now; part of a transaction that needs them."""
-    stored = {key: json.loads(value) for key, value in _STORED.fetch(connection)}
+    """Return all options as they stand now; part of a transaction that needs them.
+
+    One that only a newer program knows is that one's.
+    """
+    stored = {
+        key: json.loads(value)
+        for key, value in _STORED.fetch(connection)
+        if key in Options.model_fields
+    }
     return Options.model_validate(stored)
 
 

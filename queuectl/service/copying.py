@@ -110,6 +110,7 @@ def plan(source: Store, target: StoreLocation, *, restart: bool = False) -> Plan
     """
     if target.real_path == source.location.real_path:
         raise InvalidInput("a store cannot be copied to itself", hint="name another with --to")
+    schema.require_same(source.location, schema.stored_revision(source.location))
     _refuse_workers(source)
     rows = source.read(_count_rows)
     _refuse_processing(source)
@@ -119,7 +120,7 @@ def plan(source: Store, target: StoreLocation, *, restart: bool = False) -> Plan
     prepare_side_files(target)
     revision = schema.stored_revision(target)
     if not copies.is_mark(revision):
-        _refuse_unfit(target)
+        _refuse_unfit(target, revision)
         return Plan(rows, nothing, resumes=False)
     if restart:
         return Plan(rows, nothing, resumes=False)
@@ -152,15 +153,16 @@ def _refuse_processing(source: Store) -> None:
         )
 
 
-def _refuse_unfit(target: StoreLocation) -> None:
-    """Refuse a target that is in use."""
+def _refuse_unfit(target: StoreLocation, revision: str | None) -> None:
+    """Refuse a target that is in use, or of another version."""
+    try:
+        schema.require_same(target, revision)
+    except SchemaMismatch as error:
+        hint = error.hint and error.hint.replace("queuectl db", f"queuectl --db {target} db")
+        raise SchemaMismatch(error.message, hint=hint) from error
     with closing(Store(target)) as store:
-        try:
-            _refuse_workers(store)
-            store.read(lambda connection: _refuse_rows(target, connection))
-        except SchemaMismatch as error:
-            hint = f"run: queuectl --db {target} db upgrade"
-            raise SchemaMismatch(error.message, hint=hint) from error
+        _refuse_workers(store)
+        store.read(lambda connection: _refuse_rows(target, connection))
 
 
 def _refuse_rows(target: StoreLocation, connection: Connection) -> None:
