@@ -42,7 +42,7 @@ _ADVANCE = {
 def mark_of(source: StoreLocation) -> str:
     """Return what an unfinished copy of this source bears: it must go on with the same one."""
     server = isinstance(source, ServerLocation)
-    place = source.folder.name if server else str(source.real_path)
+    place = source.real_path.parent.name if server else str(source.real_path)
     digest = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:16]
     return f"{schema.UNFINISHED}{SCHEMA_REVISION} {digest}"  # a column of 32 characters
 

@@ -38,7 +38,6 @@ def prepare(location: StoreLocation) -> None:
     """
     if isinstance(location, ServerLocation):
         backend_of(location)
-        prepare_side_files(location)
         return
     if not _exists(location):
         upgrade(location)
@@ -115,6 +114,11 @@ def is_usable(location: StoreLocation, revision: str | None) -> bool:
         return revision == SCHEMA_REVISION
     with _translated(location), _connection(location) as connection:
         return _is_usable(connection, revision)
+
+
+def read_id(connection: Connection) -> str:
+    """Return the id that the store was given when its tables were made."""
+    return connection.execute(select(StoreRow.id)).scalar_one()
 
 
 def require_usable(location: StoreLocation, connection: Connection) -> None:

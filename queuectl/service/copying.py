@@ -108,8 +108,7 @@ def plan(source: Store, target: StoreLocation, *, restart: bool = False) -> Plan
     Raises InvalidInput for a store and itself, Conflict when workers are alive in either, a job's
     worker has died, the target is not empty or another store's unfinished copy; and StoreError.
     """
-    if target.real_path == source.location.real_path:
-        raise InvalidInput("a store cannot be copied to itself", hint="name another with --to")
+    _refuse_itself(source, target)
     schema.require_same(source.location, schema.stored_revision(source.location))
     _refuse_workers(source)
     rows = source.read(_count_rows)
@@ -117,10 +116,11 @@ def plan(source: Store, target: StoreLocation, *, restart: bool = False) -> Plan
     nothing = dict.fromkeys(_TABLES, 0)
     if not schema.is_there(target):
         return Plan(rows, nothing, resumes=False)
-    prepare_side_files(target)
+    if not isinstance(target, ServerLocation):
+        prepare_side_files(target)
     revision = schema.stored_revision(target)
     if not copies.is_mark(revision):
-        _refuse_unfit(target, revision)
+        _refuse_unfit(source, target, revision)
         return Plan(rows, nothing, resumes=False)
     if restart:
         return Plan(rows, nothing, resumes=False)
@@ -131,6 +131,11 @@ def plan(source: Store, target: StoreLocation, *, restart: bool = False) -> Plan
         )
     with closing(copies.UnfinishedStore(target, revision)) as opened:
         return Plan(rows, opened.read(_count_rows), resumes=True)
+
+
+def _refuse_itself(source: Store, target: StoreLocation) -> None:
+    if target.real_path == source.location.real_path:
+        raise InvalidInput("a store cannot be copied to itself", hint="name another with --to")
 
 
 def _refuse_workers(store: Store) -> None:
@@ -153,7 +158,7 @@ def _refuse_processing(source: Store) -> None:
         )
 
 
-def _refuse_unfit(target: StoreLocation, revision: str | None) -> None:
+def _refuse_unfit(source: Store, target: StoreLocation, revision: str | None) -> None:
     """Refuse a target that is in use, or of another version."""
     try:
         schema.require_same(target, revision)
@@ -161,6 +166,8 @@ def _refuse_unfit(target: StoreLocation, revision: str | None) -> None:
         hint = error.hint and error.hint.replace("queuectl db", f"queuectl --db {target} db")
         raise SchemaMismatch(error.message, hint=hint) from error
     with closing(Store(target)) as store:
+        store.read(lambda connection: None)
+        _refuse_itself(source, target)  # now that it is open, two URLs of it are known for one
         _refuse_workers(store)
         store.read(lambda connection: _refuse_rows(target, connection))
 
