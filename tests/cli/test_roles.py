@@ -84,10 +84,6 @@ def test_each_role_can_do_its_work_and_no_more(queuectl: Program, url_of: UrlOf)
     queuectl("--db", client, "enqueue", "--file", "-", given=batch)
     for words in (["list"], ["status"], ["logs", "a"], ["config", "set", "lease", "10"]):
         assert_refused(queuectl, client, *words)
-    # It could not be shown what it has stored, so it stores nothing.
-    (queuectl.folder / "batch").write_text(batch)
-    for words in (["true"], ["--id", "json", "--", "true"], ["--file", "batch"]):
-        assert_refused(queuectl, client, "enqueue", "--json", *words)
     assert_refused(queuectl, client, "worker", "start", "--drain")
 
     queuectl("--db", worker, "worker", "start", "--drain")
@@ -137,6 +133,22 @@ def test_a_worker_cannot_change_what_a_command_is(url_of: UrlOf) -> None:
         pytest.raises(psycopg.errors.InsufficientPrivilege),
     ):
         connection.execute("UPDATE jobs SET command = 'rm -r /srv'")
+
+
+def test_who_could_not_be_shown_what_it_has_stored_stores_nothing(
+    queuectl: Program, url_of: UrlOf
+) -> None:
+    (queuectl.folder / "batch").write_text('{"command": "true"}\n')
+
+    for words in (["true"], ["--id", "a", "--", "true"], ["--file", "batch"]):
+        assert_refused(queuectl, url_of("client"), "enqueue", "--json", *words)
+
+    assert queuectl("--db", url_of("reader"), "list", "--json").json == []
+    with psycopg.connect(url_of("owner"), autocommit=True) as owner:
+        grant = f"GRANT SELECT ON jobs TO {_OWN_NAME}_client"
+        owner.execute(grant.encode())
+    told = queuectl("--db", url_of("client"), "enqueue", "--json", "--id", "a", "--", "true")
+    assert told.json["id"] == "a"
 
 
 def test_what_is_stored_is_acknowledged_though_nothing_can_be_told_of_workers(
