@@ -45,6 +45,11 @@ def _sibling(path: Path, suffix: str) -> Path:
     return real.with_name(real.name + suffix)
 
 
+def forget_siblings() -> None:
+    """Look again where files stand: a folder has become a link."""
+    _sibling.cache_clear()
+
+
 @dataclass(frozen=True, slots=True)
 class StoreLocation:
     """An SQLite file and its siblings, which bear its name: two stores may share a folder."""
@@ -99,8 +104,9 @@ class ServerLocation(StoreLocation):
     """A PostgreSQL database, and the folder of this machine's own files of it.
 
     ``path`` is the beginning of those files' names: the outputs of what ran here, the locks of the
-    workers that run here. The URL goes to libpq as it is, and is never shown: it may hold a
-    password.
+    workers that run here. Its folder is named after the URL, and a link to the one that is named
+    after the database's own id, once that is known (``db/files.adopt_folder``). The URL goes to
+    libpq as it is, and is never shown: it may hold a password.
     """
 
     url: str = field(repr=False)

@@ -27,7 +27,8 @@ from queuectl.settings import ServerLocation, StoreLocation, locate_store
 _GIVEN_URL = os.environ.get("QUEUECTL_TEST_POSTGRESQL_URL")
 #: Tests kill processes, never the machine: nothing has to reach the disk.
 _SETTINGS = "fsync = off\nfull_page_writes = off\nmax_connections = 200\nautovacuum_naptime = 10s\n"
-_EMPTY = f"TRUNCATE {', '.join(Base.metadata.tables)} RESTART IDENTITY"
+_TABLES = [name for name in Base.metadata.tables if name != "store"]
+_EMPTY = f"TRUNCATE {', '.join(_TABLES)} RESTART IDENTITY"
 _END_OTHERS = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid()"

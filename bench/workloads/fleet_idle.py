@@ -108,7 +108,7 @@ class _Idler:
         ours, theirs = (self._resources.enter_context(end) for end in socket.socketpair())
         self._worker = Worker(store, WorkerPlan(), registration, ours, None)
         self._keep = theirs
-        self._worker._slots.take_places(self._location, lock)
+        self._worker._slots.take_place(lock)
         self._worker._options = config.read_options(store)
         self._worker._poll_seconds = POLL_SERVER_SECONDS
         self._bell: Bell = self._resources.enter_context(store.doorbell())

@@ -38,6 +38,7 @@ _OPTIONS = (
     "max-crashes",
     "lease",
     "output-limit",
+    "output-store",
 )
 
 Candidates = list[tuple[str, str]]

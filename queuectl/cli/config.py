@@ -72,7 +72,9 @@ def set_(
     value: Annotated[
         str,
         typer.Argument(
-            metavar="VALUE", help="A number, or like 90s, 1h30m, 64KiB, 10MiB.", show_default=False
+            metavar="VALUE",
+            help="A number, a word, or like 90s, 1h30m, 64KiB, 10MiB.",
+            show_default=False,
         ),
     ],
     json: options.Json = False,
@@ -108,6 +110,8 @@ def _plain(value: Any) -> str:
     """Return what ``config set`` would take."""
     if value is None:
         return "none"
+    if isinstance(value, str):
+        return value
     return str(int(value)) if value == int(value) else str(value)
 
 

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -16,7 +16,7 @@ from queuectl.cli import completion, objects, options, render
 from queuectl.cli.store import open_store
 from queuectl.db import engine
 from queuectl.domain import batch, request
-from queuectl.errors import InvalidInput, InvalidJob, QueuectlError
+from queuectl.errors import InvalidInput, InvalidJob, QueuectlError, StoreError
 from queuectl.service import headcount, jobs
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -199,7 +199,7 @@ def _variable(text: str) -> tuple[str, str]:
 
 def _enqueue_one(ctx: typer.Context, job: request.JobRequest, *, as_json: bool) -> None:
     cwd = _current_folder() if job.cwd is None else None
-    store = open_store(ctx)
+    store = _open_for(ctx, as_json=as_json)
     receipt = jobs.enqueue(store, [job], cwd=cwd)
     if as_json:
         render.json_value(objects.job_object(jobs.find_by_ids(store, receipt.ids)[0]))
@@ -211,7 +211,7 @@ def _enqueue_one(ctx: typer.Context, job: request.JobRequest, *, as_json: bool) 
 def _enqueue_file(ctx: typer.Context, name: str, *, as_json: bool) -> None:
     cwd = _current_folder()
     with _opened(name) as file:
-        store = open_store(ctx)
+        store = _open_for(ctx, as_json=as_json)
         shown = "stdin" if name == "-" else name
         receipt = jobs.enqueue(store, _named(shown, batch.read_requests(file)), cwd=cwd)
     if as_json:
@@ -254,6 +254,14 @@ def _named(shown: str, requests: Iterable[request.JobRequest]) -> Iterator[reque
         raise InvalidInput(f"{shown} cannot be read: {error.strerror}") from error
 
 
+def _open_for(ctx: typer.Context, *, as_json: bool) -> engine.Store:
+    """Return the store; whoever could not be shown the jobs is refused before any is stored."""
+    store = open_store(ctx)
+    if as_json:
+        jobs.require_reading(store)
+    return store
+
+
 def _read_back(store: engine.Store, ids: list[str]) -> Iterator[Any]:
     for start in range(0, len(ids), _PRINTED_AT_ONCE):
         yield from jobs.find_by_ids(store, ids[start : start + _PRINTED_AT_ONCE])
@@ -282,5 +290,6 @@ def _tell(store: engine.Store, receipt: jobs.Receipt) -> None:
         count = len(receipt.existing)
         which = f"job {receipt.existing[0]} was" if count == 1 else f"{count} of the jobs were"
         render.note(f"{which} there already, with the same request; nothing changed")
-    if not headcount.count_alive(store):
-        render.note("no worker is running; start one with: queuectl worker start")
+    with suppress(StoreError):  # it is stored, whether or not this can be told
+        if not headcount.count_alive(store):
+            render.note("no worker is running; start one with: queuectl worker start")

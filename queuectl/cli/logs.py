@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import typer
@@ -17,12 +17,14 @@ from queuectl.domain import durations
 from queuectl.domain import job as domain
 from queuectl.domain.text import escape_block
 from queuectl.errors import InvalidInput, NotFound
-from queuectl.service import jobs, logs
+from queuectl.service import chunks, jobs, logs
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 #: How often a growing output is looked at, in seconds; nothing rings when a job prints.
 _LOOK_SECONDS = 0.05
+#: The same where the database must be asked; a worker ships what a job prints once a second.
+_FAR_LOOK_SECONDS = 0.25
 #: How often the job is looked at even if the bell was not heard, in seconds.
 _ASK_SECONDS = 1.0
 
@@ -86,11 +88,7 @@ def _print(store: engine.Store, job: domain.Job, run: int, lines: int | None, wr
         _print_elsewhere(store, job, attempt, lines, write)
         return
     printed = False
-    if lines is not None:
-        blocks = iter([logs.tail(store.location, job.seq, run, lines)])
-    else:
-        blocks = logs.read_all(store.location, job.seq, run)
-    for block in blocks:
+    for block in _read(store, job, run, lines):
         printed = printed or bool(block)
         write(block)
     write(b"")
@@ -100,9 +98,16 @@ def _print(store: engine.Store, job: domain.Job, run: int, lines: int | None, wr
         render.note(f"attempt {run} of job {job.id} has printed nothing")
 
 
+def _read(store: engine.Store, job: domain.Job, run: int, lines: int | None) -> Iterable[bytes]:
+    blocks = chunks.OutputReader(store, job.seq, run).read_all()
+    return blocks if lines is None else [logs.last_lines(blocks, lines)]
+
+
 def _find_elsewhere(store: engine.Store, job: domain.Job, run: int) -> domain.Attempt | None:
-    """Return an attempt that has ended and whose output is not here, but on another machine."""
+    """Return an attempt that has ended and whose whole output is on another machine."""
     if logs.output_path(store.location, job.seq, run).exists():
+        return None
+    if chunks.are_there(store, job.seq, run):
         return None
     ended = jobs.history(store, job.id).attempts
     return next((a for a in ended if a.run == run and a.output_bytes), None)
@@ -135,10 +140,8 @@ def _print_json(store: engine.Store, job: domain.Job, run: int, lines: int | Non
         output = b""
     elif (attempt := _find_elsewhere(store, job, run)) is not None:
         output = logs.last_lines([attempt.output_tail or b""], lines)
-    elif lines is None:
-        output = b"".join(logs.read_all(store.location, job.seq, run))
     else:
-        output = logs.tail(store.location, job.seq, run, lines)
+        output = b"".join(_read(store, job, run, lines))
     text = output.decode(errors="backslashreplace")
     render.json_value({"id": job.id, "attempt": run or None, "state": job.state, "output": text})
 
@@ -172,7 +175,7 @@ class _Follower:
             if not run:
                 run = self._await_run(bell, 1)
             while run:
-                reader = logs.OutputReader(self._store.location, self._job.seq, run)
+                reader = chunks.OutputReader(self._store, self._job.seq, run)
                 if lines is not None:
                     self._skip(reader, lines)
                     lines = None
@@ -181,7 +184,7 @@ class _Follower:
                 run = self._await_run(bell, run + 1)
         render.note(f"job {self._job.id} is {self._job.state}")
 
-    def _skip(self, reader: logs.OutputReader, lines: int) -> None:
+    def _skip(self, reader: chunks.OutputReader, lines: int) -> None:
         """Read what is there, and print the last lines of it."""
         kept: deque[bytes] = deque(maxlen=lines + 1)
         rest = b""
@@ -191,7 +194,7 @@ class _Follower:
         shown = [*kept, rest] if rest else list(kept)
         self._write(b"".join(shown[len(shown) - lines :] if lines else []) or b"")
 
-    def _follow_attempt(self, bell: wakeup.Bell, reader: logs.OutputReader, run: int) -> None:
+    def _follow_attempt(self, bell: wakeup.Bell, reader: chunks.OutputReader, run: int) -> None:
         while True:
             # First the state, then the output: what came before the end is there after it.
             over = self._job.runs > run or self._job.state != domain.State.PROCESSING
@@ -200,7 +203,7 @@ class _Follower:
             if over:
                 self._write(b"")
                 return
-            self._wait(bell, _LOOK_SECONDS)
+            self._wait(bell, _LOOK_SECONDS if reader.is_here else _FAR_LOOK_SECONDS)
 
     def _await_run(self, bell: wakeup.Bell, run: int) -> int:
         """Wait until attempt ``run`` has begun, and return it; 0 if there will be none."""

@@ -12,6 +12,7 @@ from queuectl.cli import completion, lazy, options, render
 from queuectl.cli.store import location, open_store
 from queuectl.db import engine
 from queuectl.domain import durations, request
+from queuectl.domain import options as domain_options
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.service import workers
 from queuectl.worker import detaching, rescue, supervisor
@@ -65,6 +66,14 @@ def start(
     drain: Annotated[
         bool, typer.Option("--drain", help="Leave when nothing is due or running.")
     ] = False,
+    output_store: Annotated[
+        domain_options.OutputStore | None,
+        typer.Option(
+            "--output-store",
+            help="Where outputs are kept; by default as the setting output-store says.",
+            show_default=False,
+        ),
+    ] = None,
     log_format: Annotated[
         LogFormat, typer.Option("--log-format", help="A readable line an event, or JSON.")
     ] = LogFormat.text,
@@ -80,6 +89,7 @@ def start(
         queues=tuple(queue) if queue else None,
         drain=drain,
         log_format=log_format.value,
+        output_store=output_store,
     )
     if detach:
         pid = detaching.detach(at, plan)

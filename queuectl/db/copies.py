@@ -10,14 +10,17 @@ import hashlib
 
 from sqlalchemy import Connection, text
 
-from queuectl.db import schema
+from queuectl.db import presence, schema
 from queuectl.db.engine import Store
 from queuectl.db.models import SCHEMA_REVISION
-from queuectl.errors import SchemaMismatch
+from queuectl.errors import Conflict, SchemaMismatch
 from queuectl.settings import ServerLocation, StoreLocation
 
 #: How long one statement of a copy may take, in seconds: emptying half a copy takes minutes.
 PATIENCE_SECONDS = 600.0
+#: What one copy at a time holds: on a server the advisory lock "QCTC", else a file's ``flock``.
+_TRY_LOCK = text(f"SELECT pg_try_advisory_lock({0x51435443})")
+_LOCK_FILE = "copy"
 
 _REVISION = text("SELECT version_num FROM alembic_version")
 _MARK = text("UPDATE alembic_version SET version_num = :new WHERE version_num = :old")
@@ -39,7 +42,7 @@ _ADVANCE = {
 def mark_of(source: StoreLocation) -> str:
     """Return what an unfinished copy of this source bears: it must go on with the same one."""
     server = isinstance(source, ServerLocation)
-    place = source.folder.name if server else str(source.real_path)
+    place = source.real_path.parent.name if server else str(source.real_path)
     digest = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:16]
     return f"{schema.UNFINISHED}{SCHEMA_REVISION} {digest}"  # a column of 32 characters
 
@@ -50,12 +53,20 @@ def is_mark(revision: str | None) -> bool:
 
 
 class UnfinishedStore(Store):
-    """The target of a copy: opens if it bears this mark, and only then."""
+    """The target of a copy: opens if it bears this mark and no other copy has it open."""
 
     def __init__(self, location: StoreLocation, mark: str) -> None:
         super().__init__(location)
         self.patience_seconds = PATIENCE_SECONDS
         self._mark = mark
+        self._lock: presence.Presence | None = None
+
+    def close(self) -> None:
+        """Close the connection, and let another copy in."""
+        super().close()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release(remove=True)
 
     def _admit(self, connection: Connection) -> None:
         if connection.execute(_REVISION).scalar() != self._mark:
@@ -63,6 +74,18 @@ class UnfinishedStore(Store):
                 f"{self.location} is no longer the copy that was begun",
                 hint="is another queuectl db copy at work there? look with: queuectl db check",
             )
+        if not self._keep_others_out(connection):
+            raise Conflict(
+                f"another copy to {self.location} goes on at this moment",
+                hint="let that one end, then look again",
+            )
+
+    def _keep_others_out(self, connection: Connection) -> bool:
+        """Take a lock that lasts as long as this connection; False: another copy holds it."""
+        if self.is_shared:
+            return bool(connection.execute(_TRY_LOCK).scalar())
+        self._lock = self._lock or presence.take(self.location, _LOCK_FILE, create=False)
+        return self._lock is not None
 
 
 def mark(connection: Connection, new: str, *, old: str = SCHEMA_REVISION) -> bool:

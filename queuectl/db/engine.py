@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from queuectl.db import schema
 from queuectl.db.backend import backend_of, driver_error
+from queuectl.db.files import adopt_folder
 from queuectl.db.prepared import Prepared
 from queuectl.db.wakeup import Bell, Doorbell
 from queuectl.errors import InvalidInput, OutcomeUnknown
@@ -156,6 +157,8 @@ class Store:
             try:
                 self._backend.prepare_connection(self.location, connection)
                 self._admit(connection)
+                if self.is_shared:
+                    adopt_folder(self.location, schema.read_id(connection))
                 connection.rollback()
                 if self._bell is not None:
                     self._bell.attend(connection)
@@ -167,7 +170,7 @@ class Store:
 
     def _admit(self, connection: Connection) -> None:
         """Refuse a store that is not to be used; raises SchemaMismatch."""
-        schema.require_current(self.location, connection)
+        schema.require_usable(self.location, connection)
 
     def _retry(self, attempt: Callable[[], Result]) -> Result:
         begun = time.monotonic()

@@ -26,7 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
 #: The migration that these tables stand for; a test holds it to the newest one in ``migrations/``.
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0004"
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -169,6 +169,23 @@ class AttemptRow(Base):
     __table_args__ = ({"sqlite_with_rowid": False},)
 
 
+class OutputChunkRow(Base):
+    """A piece of what an attempt printed, where ``output-store`` is ``database``.
+
+    Pieces of one attempt never overlap; between two that do not meet, the middle was dropped.
+    """
+
+    __tablename__ = "output_chunks"
+
+    job_seq: Mapped[int] = mapped_column(
+        LARGE, ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True
+    )
+    run: Mapped[int] = mapped_column(Integer, primary_key=True)
+    #: How many bytes the attempt had printed before the first of these.
+    position: Mapped[int] = mapped_column(LARGE, primary_key=True)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
 class DeadLetterRow(Base):
     """A job whose retries are exhausted; its row in ``jobs`` stays, marked ``dead``."""
 
@@ -224,3 +241,16 @@ class QueueRow(Base):
     name: Mapped[str] = mapped_column(_name(128), primary_key=True)
     paused_at: Mapped[datetime | None]
     max_running: Mapped[int | None] = mapped_column(Integer)
+
+
+class StoreRow(Base):
+    """The one row in which the store says what it is; made by a migration, never copied."""
+
+    __tablename__ = "store"
+
+    #: Names this machine's folder of a store on a server, whatever URL leads there.
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    #: The schema of which the next column speaks.
+    revision: Mapped[str] = mapped_column(String(32))
+    #: The oldest program, by its schema, that may use this one.
+    usable_from: Mapped[str] = mapped_column(String(32))

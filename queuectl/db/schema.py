@@ -9,13 +9,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
 
 from queuectl.db import filesystem, sqlite
 from queuectl.db.backend import backend_of, driver_error
 from queuectl.db.files import create_private_file, prepare_side_files, sync_folder
-from queuectl.db.models import SCHEMA_REVISION, Base
+from queuectl.db.models import SCHEMA_REVISION, Base, StoreRow
 from queuectl.errors import SchemaMismatch, StoreError
 from queuectl.settings import ServerLocation, StoreLocation
 
@@ -38,25 +38,22 @@ def prepare(location: StoreLocation) -> None:
     """
     if isinstance(location, ServerLocation):
         backend_of(location)
-        prepare_side_files(location)
         return
     if not _exists(location):
         upgrade(location)
         return
-    revision = stored_revision(location)
-    if revision != SCHEMA_REVISION:
-        _refuse_newer(location, revision)
+    if stored_revision(location) != SCHEMA_REVISION:
         upgrade(location)
 
 
 def upgrade(location: StoreLocation) -> bool:
     """Bring the store to this program's revision; return whether anything changed.
 
-    Raises StoreError.
+    One that is newer, and that this program may use, is left as it is. Raises StoreError.
     """
     if is_there(location):
         revision = stored_revision(location)
-        if revision == SCHEMA_REVISION:
+        if is_usable(location, revision):
             return False
         _refuse_newer(location, revision)
     from alembic import command
@@ -77,12 +74,12 @@ def is_there(location: StoreLocation) -> bool:
 def check(location: StoreLocation) -> list[str]:
     """Return how the store's tables differ from this program's models, in words.
 
-    Raises StoreError.
+    Raises StoreError, also for one that is newer: it does differ, and may be used.
     """
     from alembic.autogenerate import compare_metadata
     from alembic.runtime.migration import MigrationContext
 
-    _refuse_unfinished(location, stored_revision(location))
+    _refuse_newer(location, stored_revision(location))
     with _translated(location), _connection(location) as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         return [str(difference) for difference in compare_metadata(context, Base.metadata)]
@@ -111,9 +108,28 @@ def _connection(location: StoreLocation) -> Iterator[Connection]:
         engine.dispose()
 
 
-def require_current(location: StoreLocation, connection: Connection) -> None:
-    """Refuse a store whose tables are not this program's; raises SchemaMismatch."""
+def is_usable(location: StoreLocation, revision: str | None) -> bool:
+    """Whether this program may use a store of this revision. Raises StoreError."""
+    if revision is None or revision <= SCHEMA_REVISION:
+        return revision == SCHEMA_REVISION
+    with _translated(location), _connection(location) as connection:
+        return _is_usable(connection, revision)
+
+
+def read_id(connection: Connection) -> str:
+    """Return the id that the store was given when its tables were made."""
+    return connection.execute(select(StoreRow.id)).scalar_one()
+
+
+def require_usable(location: StoreLocation, connection: Connection) -> None:
+    """Refuse a store whose tables this program may not use; raises SchemaMismatch."""
     revision = backend_of(location).stored_revision(location, connection)
+    if revision != SCHEMA_REVISION and not _is_usable(connection, revision):
+        require_same(location, revision)
+
+
+def require_same(location: StoreLocation, revision: str | None) -> None:
+    """Refuse a store whose tables are not this program's; raises SchemaMismatch."""
     if revision != SCHEMA_REVISION:
         _refuse_newer(location, revision)
         raise SchemaMismatch(
@@ -122,6 +138,21 @@ def require_current(location: StoreLocation, connection: Connection) -> None:
             else f"{location} has schema {revision}, and this program needs {SCHEMA_REVISION}",
             hint="run: queuectl db upgrade",
         )
+
+
+def _is_usable(connection: Connection, revision: str | None) -> bool:
+    """Whether a newer schema was made so that programs as old as this one may go on using it.
+
+    The newer program's migration has said so, of this very revision. What it has not said is no.
+    """
+    if revision is None or revision.startswith(UNFINISHED) or revision < SCHEMA_REVISION:
+        return False
+    if not connection.dialect.has_table(connection, StoreRow.__tablename__):
+        return False
+    usable_from = connection.execute(
+        select(StoreRow.usable_from).where(StoreRow.revision == revision)
+    ).scalar()
+    return usable_from is not None and usable_from <= SCHEMA_REVISION
 
 
 def _refuse_newer(location: StoreLocation, revision: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -59,6 +60,13 @@ def _to_float(text: str) -> float:
         raise ValueError("is not a number") from None
 
 
+class OutputStore(StrEnum):
+    """Where the whole output of an attempt is kept."""
+
+    FILES = "files"
+    DATABASE = "database"
+
+
 class Options(BaseModel):
     """All stored options with their values. Durations in seconds, sizes in bytes."""
 
@@ -82,6 +90,8 @@ class Options(BaseModel):
         10 * 1024 * 1024
     )
     """How much of an attempt's output is kept, in bytes."""
+    output_store: OutputStore = OutputStore.FILES
+    """Where it is kept: in files of the machine that ran it, or in the database."""
 
     @property
     def backoff_rule(self) -> BackoffRule:

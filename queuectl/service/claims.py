@@ -39,8 +39,9 @@ from queuectl.domain.job import Claim, Outcome, State
 from queuectl.domain.options import Options
 from queuectl.domain.retry import Decision, decide
 from queuectl.errors import WorkerDeclaredDead
-from queuectl.service import config, queues
+from queuectl.service import chunks, config, queues
 from queuectl.service.choice import Room, choose, rotation
+from queuectl.service.chunks import Shipment
 from queuectl.service.statements import (
     CLAIM,
     GIVE_BACK,
@@ -75,6 +76,8 @@ class Settlement:
 
     claim: Claim
     outcome: Outcome
+    #: The rest of what it printed, if that is kept in the database.
+    output: Shipment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +253,7 @@ def _record(
     ]
     if dead:
         connection.execute(INSERT_DEAD, dead)
+    chunks.put(connection, [item.output for item, _ in held if item.output is not None])
 
 
 def _attempt_row(claimant: Claimant, claim: Claim, outcome: Outcome) -> dict[str, Any]:

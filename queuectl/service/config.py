@@ -31,11 +31,15 @@ class Option:
 
 
 def ask(connection: Connection) -> Callable[[], Options]:
-    """Return what gives all options as they stand now; part of a transaction that needs them."""
+    """Return what gives all options as they stand now; part of a transaction that needs them.
+
+    One that only a newer program knows is that one's.
+    """
     stored = _STORED.ask(connection)
 
     def read() -> Options:
-        return Options.model_validate({key: json.loads(value) for key, value in stored()})
+        known = {key: json.loads(value) for key, value in stored() if key in Options.model_fields}
+        return Options.model_validate(known)
 
     return read
 

@@ -22,7 +22,15 @@ from queuectl.db import copies, schema
 from queuectl.db.bulk import insert_columns
 from queuectl.db.engine import Store, open_store
 from queuectl.db.files import prepare_side_files
-from queuectl.db.models import AttemptRow, Base, DeadLetterRow, JobRow, OptionRow, QueueRow
+from queuectl.db.models import (
+    AttemptRow,
+    Base,
+    DeadLetterRow,
+    JobRow,
+    OptionRow,
+    OutputChunkRow,
+    QueueRow,
+)
 from queuectl.domain.job import State
 from queuectl.errors import Conflict, InvalidInput, SchemaMismatch, StoreError
 from queuectl.service import headcount
@@ -31,6 +39,8 @@ from queuectl.settings import ServerLocation, StoreLocation
 
 #: Rows of a batch: with 4 KiB of output each it is 4 MiB of memory.
 BATCH_ROWS = 1000
+#: The same of pieces of output, each up to 64 KiB.
+_BATCH_CHUNKS = 64
 
 #: What is told while it goes on: the step, and how many rows more of it are done.
 Watch = Callable[[str, int], None]
@@ -50,6 +60,7 @@ def _table(row: type[Base]) -> Table:
 _GROWING = {
     "jobs": _table(JobRow),
     "attempts": _table(AttemptRow),
+    "output_chunks": _table(OutputChunkRow),
     "dead_letters": _table(DeadLetterRow),
 }
 #: What is small goes over as a whole; the order of its keys differs between databases.
@@ -97,18 +108,19 @@ def plan(source: Store, target: StoreLocation, *, restart: bool = False) -> Plan
     Raises InvalidInput for a store and itself, Conflict when workers are alive in either, a job's
     worker has died, the target is not empty or another store's unfinished copy; and StoreError.
     """
-    if target.real_path == source.location.real_path:
-        raise InvalidInput("a store cannot be copied to itself", hint="name another with --to")
+    _refuse_itself(source, target)
+    schema.require_same(source.location, schema.stored_revision(source.location))
     _refuse_workers(source)
     rows = source.read(_count_rows)
     _refuse_processing(source)
     nothing = dict.fromkeys(_TABLES, 0)
     if not schema.is_there(target):
         return Plan(rows, nothing, resumes=False)
-    prepare_side_files(target)
+    if not isinstance(target, ServerLocation):
+        prepare_side_files(target)
     revision = schema.stored_revision(target)
     if not copies.is_mark(revision):
-        _refuse_unfit(target)
+        _refuse_unfit(source, target, revision)
         return Plan(rows, nothing, resumes=False)
     if restart:
         return Plan(rows, nothing, resumes=False)
@@ -119,6 +131,11 @@ def plan(source: Store, target: StoreLocation, *, restart: bool = False) -> Plan
         )
     with closing(copies.UnfinishedStore(target, revision)) as opened:
         return Plan(rows, opened.read(_count_rows), resumes=True)
+
+
+def _refuse_itself(source: Store, target: StoreLocation) -> None:
+    if target.real_path == source.location.real_path:
+        raise InvalidInput("a store cannot be copied to itself", hint="name another with --to")
 
 
 def _refuse_workers(store: Store) -> None:
@@ -141,15 +158,18 @@ def _refuse_processing(source: Store) -> None:
         )
 
 
-def _refuse_unfit(target: StoreLocation) -> None:
-    """Refuse a target that is in use."""
+def _refuse_unfit(source: Store, target: StoreLocation, revision: str | None) -> None:
+    """Refuse a target that is in use, or of another version."""
+    try:
+        schema.require_same(target, revision)
+    except SchemaMismatch as error:
+        hint = error.hint and error.hint.replace("queuectl db", f"queuectl --db {target} db")
+        raise SchemaMismatch(error.message, hint=hint) from error
     with closing(Store(target)) as store:
-        try:
-            _refuse_workers(store)
-            store.read(lambda connection: _refuse_rows(target, connection))
-        except SchemaMismatch as error:
-            hint = f"run: queuectl --db {target} db upgrade"
-            raise SchemaMismatch(error.message, hint=hint) from error
+        store.read(lambda connection: None)
+        _refuse_itself(source, target)  # now that it is open, two URLs of it are known for one
+        _refuse_workers(store)
+        store.read(lambda connection: _refuse_rows(target, connection))
 
 
 def _refuse_rows(target: StoreLocation, connection: Connection) -> None:
@@ -238,7 +258,8 @@ def _last_key(connection: Connection, table: Table) -> Sequence[Any] | None:
 
 def _rows_after(connection: Connection, table: Table, last: Sequence[Any] | None) -> Sequence[Any]:
     keys = list(table.primary_key.columns)
-    query = select(table).order_by(*keys).limit(BATCH_ROWS)
+    limit = _BATCH_CHUNKS if table is _GROWING["output_chunks"] else BATCH_ROWS
+    query = select(table).order_by(*keys).limit(limit)
     if last is not None:
         query = query.where(tuple_(*keys) > tuple(last) if len(keys) > 1 else keys[0] > last[0])
     return connection.execute(query).all()

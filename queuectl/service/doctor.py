@@ -65,7 +65,7 @@ def examine(location: StoreLocation, marked: Marked) -> list[Finding]:
         findings += _examine_permissions(location)
         mode = inspection.journal_mode(location)
         findings += [_examine_journal(location, mode), _examine_readers(location, mode)]
-        if revision == SCHEMA_REVISION:
+        if schema.is_usable(location, revision):
             with closing(Store(location)) as store:
                 findings += _examine_workers(store)
                 findings.append(_examine_clock(store))
@@ -84,7 +84,7 @@ def _examine_server(location: ServerLocation, marked: Marked) -> list[Finding]:
         with closing(open_store(location)) as store:
             server = store.read(inspection.look_at_server)
             findings.append(Finding("server", f"{location}, PostgreSQL {server.version}"))
-            findings.append(Finding("schema", f"{SCHEMA_REVISION}, as this program needs it"))
+            findings.append(_examine_schema(location, schema.stored_revision(location)))
             findings += [_examine_durability(server), _examine_idlers(server)]
             findings += [_examine_server_clock(server), _examine_space(location)]
             findings += [*_exposed([location.logs, location.workers], 0o700)]
@@ -219,6 +219,8 @@ def _replaceable(folder: Path) -> Iterator[Finding]:
 def _examine_schema(location: StoreLocation, revision: str | None) -> Finding:
     if revision == SCHEMA_REVISION:
         return Finding("schema", f"{revision}, as this program needs it")
+    if schema.is_usable(location, revision):
+        return Finding("schema", f"{revision}, newer than this program, which may use it")
     if copies.is_mark(revision):
         return Finding(
             "schema",

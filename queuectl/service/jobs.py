@@ -199,6 +199,12 @@ def _find_by_prefix(connection: Connection, prefix: str) -> Job:
     return to_job(rows[0])
 
 
+def require_reading(store: Store) -> None:
+    """Refuse a database role that may not read jobs; raises StoreError."""
+    if store.is_shared:
+        find_by_ids(store, [""])
+
+
 def _not_found(reference: str) -> NotFound:
     return NotFound(f"there is no job {reference[:128]!r}", hint="list them with: queuectl list")
 

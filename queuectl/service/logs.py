@@ -118,6 +118,11 @@ class OutputReader:
         self._head_position = 0
         self._position = 0
 
+    @property
+    def position(self) -> int:
+        """How much of the attempt's output has been read or told as dropped, in bytes."""
+        return self._position
+
     def close(self) -> None:
         """Close the files."""
         for descriptor in (self._head, self._segment):
@@ -153,7 +158,7 @@ class OutputReader:
             return block
         descriptor = open_output(segment_path(self._location, self._seq, self._run, later[0]))
         if descriptor is None:
-            return b""  # removed meanwhile; the next call sees what came of it
+            return self._read_later(head)  # removed meanwhile; look what came of it
         if self._segment is not None:
             os.close(self._segment)
         self._segment, self._number = descriptor, later[0]

@@ -98,7 +98,7 @@ class OutputCapture:
     def _current_file(self) -> int:
         """Return a file with room in it: the head, made with the first byte, or a segment."""
         if self._file is None:
-            self._file = _create(logs.output_path(self._location, self._seq, self._run))
+            self._file = _create(self._head)
         elif self._room() == 0:
             segment = _create(self._segment(self._number + 1))
             os.close(self._file)
@@ -107,6 +107,10 @@ class OutputCapture:
             self._segment(self._number - 2).unlink(missing_ok=True)
         return self._file
 
+    @property
+    def _head(self) -> Path:
+        return logs.output_path(self._location, self._seq, self._run)
+
     def _segment(self, number: int) -> Path:
         return logs.segment_path(self._location, self._seq, self._run, number)
 
@@ -114,10 +118,9 @@ class OutputCapture:
         """Put the segments behind the head, which may drop the middle, and remove them."""
         if self._number < 0 or self.error is not None:
             return
-        head = logs.output_path(self._location, self._seq, self._run)
         numbers = [number for number in (self._number - 1, self._number) if number >= 0]
         dropped = max(self.total_bytes - 2 * self._half, 0)
-        file = os.open(head, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+        file = os.open(self._head, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
         skipped = 0
         try:
             if dropped:
@@ -135,6 +138,47 @@ class OutputCapture:
     def _give_up(self, error: OSError) -> None:
         # The command goes on: a full disk must not kill a night's work.
         self.error = f"its output was not kept from byte {self.total_bytes} on: {error.strerror}"
+
+
+class SpooledCapture(OutputCapture):
+    """Its files are a spool: they are read from where they stand, and go when all is delivered."""
+
+    @property
+    def half_bytes(self) -> int:
+        """How much is kept of the beginning, and how much of the end; no file is longer."""
+        return self._half
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much has been written, what was dropped since included; all but for a full disk."""
+        return 0 if self._file is None else (self._number + 1) * self._half + self._written
+
+    def read(self, position: int, size: int) -> bytes:
+        """Return bytes of one file: the head, or one of the last two segments.
+
+        b"" if they cannot be read.
+        """
+        number, offset = divmod(position, self._half)
+        path = self._head if number == 0 else self._segment(number - 1)
+        with suppress(OSError):
+            if (file := logs.open_output(path)) is not None:
+                try:
+                    return os.pread(file, size, offset)
+                finally:
+                    os.close(file)
+        return b""
+
+    def remove(self) -> None:
+        """Remove the files."""
+        if self._file is None:
+            return
+        segments = [self._segment(k) for k in (self._number - 1, self._number) if k >= 0]
+        for path in (self._head, *segments):
+            with suppress(OSError):  # it stays, and does no harm
+                path.unlink()
+
+    def _assemble(self) -> None:
+        """Leave them apart: nobody but the delivery reads them."""
 
 
 def _append(file: int, source: Path, skipped: int) -> None:

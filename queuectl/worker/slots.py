@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from queuectl.db.presence import Presence
 from queuectl.domain.job import Claim, Ending, Outcome
-from queuectl.settings import StoreLocation
 from queuectl.worker import processes, runner
 from queuectl.worker.events import EventLog
 from queuectl.worker.output import OutputCapture
@@ -36,11 +35,10 @@ class Slots:
         #: Whether what starts from now on is put back at once.
         self._puts_back = False
 
-    def take_places(self, location: StoreLocation, presence: Presence) -> None:
-        """Say where outputs go, and where to note what has been started."""
-        self._location = location
+    def take_place(self, presence: Presence) -> None:
+        """Say where to note what has been started."""
         self._presence = presence
-        self.settled()
+        self.settled(set())
 
     @property
     def busy(self) -> int:
@@ -60,11 +58,14 @@ class Slots:
         """Return when something is due to be ended, by the monotonic clock."""
         return [run.deadline for run in self._running.values() if run.deadline is not None]
 
-    def settled(self) -> None:
-        """All that had ended is in the store: only what runs need be known if this worker dies."""
-        self._presence.note(self.marks())
+    def settled(self, unsettled: set[str]) -> None:
+        """All that had ended is in the store, but for these marks.
 
-    def start(self, claim: Claim, output_limit: int) -> None:
+        They and what runs must be known if this worker dies: the others count as never started.
+        """
+        self._presence.note(self.marks() | unsettled)
+
+    def start(self, claim: Claim, capture: OutputCapture) -> None:
         """Start the command of a claim; whatever becomes of it is told to ``on_end``."""
         retries = claim.max_retries + 1
         self._log.emit(
@@ -75,7 +76,6 @@ class Slots:
             queue=claim.queue,
         )
         self._presence.note_more(claim.mark)  # else it counts as never claimed if this worker dies
-        capture = OutputCapture(self._location, claim.seq, claim.run, output_limit)
         started = runner.start(claim, capture, self._launcher)
         if isinstance(started, Outcome):
             self._on_end(claim, started)

@@ -20,11 +20,14 @@ from queuectl.db import presence
 from queuectl.db.engine import Store
 from queuectl.db.wakeup import POLL_SECONDS, Bell
 from queuectl.domain.job import Claim, Ending, Outcome
+from queuectl.domain.options import OutputStore
 from queuectl.errors import Conflict, StoreError, WorkerDeclaredDead
 from queuectl.service import claims, config, recall, workers
 from queuectl.service.claims import Claimant, Settlement
 from queuectl.worker import ahead, processes, runner
+from queuectl.worker.delivery import Courier
 from queuectl.worker.events import EventLog
+from queuectl.worker.output import OutputCapture
 from queuectl.worker.reports import Report, boottime
 from queuectl.worker.rescue import rescue_dead
 from queuectl.worker.slots import Slots
@@ -61,6 +64,8 @@ class WorkerPlan:
     queues: tuple[str, ...] | None = None
     drain: bool = False
     log_format: str = "text"
+    #: Where outputs are kept; None: where the stored option says.
+    output_store: OutputStore | None = None
 
 
 class Worker:
@@ -89,6 +94,7 @@ class Worker:
         self._watch = Watch()
         self._slots = Slots(launcher, plan.concurrency, self._watch, self._log, self._note)
         self._ended: list[Settlement] = []
+        self._courier = Courier(location)
         self._ahead = ahead.Ahead(location, plan.concurrency)
         self._signals = 0
         #: Whether a turn may find something to claim.
@@ -114,7 +120,7 @@ class Worker:
         lock = presence.take(self._location, self._id, create=True)
         if lock is None:
             raise Conflict(f"the worker id {self._id} is taken")
-        self._slots.take_places(self._location, lock)
+        self._slots.take_place(lock)
         store = self._store
         begun = boottime()
         workers.register(store, self._registration)
@@ -194,6 +200,8 @@ class Worker:
         try:
             if self._unsure:
                 self._recall(store)
+            if now >= self._courier.due_at():
+                self._ship(store)
             if self._is_turn_due(now):
                 self._take_turn(store)
             elif now >= self._look_at:
@@ -213,6 +221,7 @@ class Worker:
             at.append(max(self._turn_by(), self._retry_at))
         if self._unsure:
             at.append(self._retry_at)
+        at.append(max(self._courier.due_at(), self._retry_at))
         self._ahead.sign.hang_out(self._slots.free > 0 and not self._hungry)
         patience = max(0.0, min(at) - time.monotonic())
         return min(patience, POLL_SECONDS) if bell.fileno is None else patience
@@ -234,7 +243,7 @@ class Worker:
         return 0.0
 
     def _is_done(self) -> bool:
-        if self._slots.busy or self._ended or self._ahead or self._unsure:
+        if self._slots.busy or self._ended or self._courier or self._ahead or self._unsure:
             # Told to leave at once while the store is away: the jobs are taken back by a rescue.
             return self._stop_mode == "now" and not self._slots.busy and self._away_tries > 0
         return self._stop_mode is not None or (self._plan.drain and not self._hungry)
@@ -260,7 +269,9 @@ class Worker:
         self._options = turn.options
         self._log.tell_turn(self._ended, turn)
         self._ended = []
-        self._slots.settled()
+        self._courier.settled(turn.decisions)
+        self._courier.dropped(item.claim.mark for item in turn.lost)
+        self._slots.settled(self._courier.marks())
         if unstarted:
             self._hungry = True
         elif wanted:
@@ -278,13 +289,14 @@ class Worker:
         self._store_is_back()
         for item in found.settled:
             self._ended.remove(item)
+            self._courier.settled([item.claim.mark])
             self._log.emit(
                 "result-recalled",
                 f"job {item.claim.id}: its result had been recorded",
                 job=item.claim.id,
                 run=item.claim.run,
             )
-        busy = self._slots.marks()
+        busy = self._slots.marks() | self._courier.marks()
         busy.update(item.claim.mark for item in self._ended)
         self._ahead.recall([claim for claim in found.held if claim.mark not in busy])
 
@@ -301,6 +313,10 @@ class Worker:
         if next_due_at is None:
             return poll
         return min(poll, max(0.0, (next_due_at - datetime.now(UTC)).total_seconds()))
+
+    def _ship(self, store: Store) -> None:
+        self._ended += self._courier.ship(store)
+        self._store_is_back()
 
     def _store_is_away(self, error: StoreError) -> None:
         if self._away_tries == 0:
@@ -319,11 +335,18 @@ class Worker:
     def _start_ahead(self) -> None:
         # While it is not known whether a claim was given back, another worker may have it.
         while self._ahead and not self._unsure and self._may_claim() and not self._is_cut_off():
-            self._slots.start(self._ahead.take(), self._options.output_limit)
+            claim = self._ahead.take()
+            self._slots.start(claim, self._capture(claim))
+
+    def _capture(self, claim: Claim) -> OutputCapture:
+        limit = self._options.output_limit
+        if (self._plan.output_store or self._options.output_store) is OutputStore.DATABASE:
+            return self._courier.capture(claim, limit)
+        return OutputCapture(self._location, claim.seq, claim.run, limit)
 
     def _note(self, claim: Claim, outcome: Outcome) -> None:
-        """Keep an ended attempt for the next turn."""
-        self._ended.append(Settlement(claim, outcome))
+        """Keep an ended attempt for the next turn, or until what it printed is in the store."""
+        self._ended += self._courier.take(Settlement(claim, outcome))
         self._ahead.measure((outcome.finished_at - outcome.started_at).total_seconds())
 
     # Time

@@ -66,6 +66,76 @@ def wait_for_event(supervisor: subprocess.Popen[str], event: str) -> dict[str, A
     raise AssertionError(f"it ended without {event}")
 
 
+_EXPAND = (
+    "ALTER TABLE jobs ADD COLUMN of_tomorrow text",
+    "CREATE TABLE tomorrow (day text)",
+    "INSERT INTO config (key, value, updated_at) VALUES ('of_tomorrow', '1', now())",
+    "UPDATE alembic_version SET version_num = '9999'",
+    f"UPDATE store SET revision = '9999', usable_from = '{SCHEMA_REVISION}'",  # noqa: S608  # our own
+)
+
+
+def test_an_old_program_goes_on_with_a_newer_schema_that_lets_it(
+    queuectl: Program, url: str, tmp_path: Path
+) -> None:
+    """Expand: the newer schema says of itself that programs of this one may use it."""
+    queuectl("--db", url, "db", "upgrade")
+    wait = "until [ -e migrated ]; do sleep 0.1; done"
+    queuectl("--db", url, "enqueue", "--id", "before", wait)
+    with queuectl.start("--db", url, "worker", "start", "--log-format", "json") as worker:
+        wait_for_event(worker, "job-started")
+
+        with psycopg.connect(url, autocommit=True) as newer:
+            for statement in _EXPAND:
+                newer.execute(statement.encode())
+            # Whoever holds a connection must make another.
+            newer.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        queuectl("--db", url, "enqueue", "--id", "after", "--", "true")
+        (queuectl.folder / "migrated").touch()
+        assert wait_for_event(worker, "job-completed")["job"] == "before"
+        assert wait_for_event(worker, "job-completed")["job"] == "after"
+        queuectl("--db", url, "worker", "stop")
+        assert worker.wait(timeout=30) == 0
+
+    assert "already at schema 9999" in queuectl("--db", url, "db", "upgrade").out
+    assert [option["name"] for option in queuectl("--db", url, "config", "list", "--json").json]
+    found = queuectl("--db", url, "doctor", "--json", code=1).json["findings"]
+    assert "9999, newer than this program, which may use it" in [f["message"] for f in found]
+    # What it does not know it cannot compare, nor carry over.
+    away = str(tmp_path / "away" / "queue.db")
+    for words in (["db", "check"], ["db", "copy", "--to", away]):
+        refused = queuectl("--db", url, *words, code=5)
+        assert "has schema 9999, which is newer than this program's" in refused.err
+
+
+def test_a_newer_schema_that_says_nothing_of_itself_is_refused(queuectl: Program, url: str) -> None:
+    queuectl("--db", url, "db", "upgrade")
+    with psycopg.connect(url, autocommit=True) as newer:
+        for statement in _EXPAND[:-1]:
+            newer.execute(statement.encode())
+
+    for words in (["status"], ["db", "upgrade"], ["worker", "start", "--drain"]):
+        refused = queuectl("--db", url, *words, code=5)
+        assert "has schema 9999, which is newer than this program's" in refused.err
+
+
+def test_a_newer_program_is_refused_by_an_older_schema(queuectl: Program, url: str) -> None:
+    queuectl("--db", url, "db", "upgrade")
+    with psycopg.connect(url, autocommit=True) as older:
+        older.execute("DROP TABLE store")
+        older.execute("UPDATE alembic_version SET version_num = '0003'")
+
+    refused = queuectl("--db", url, "status", code=5)
+    queuectl("--db", url, "db", "upgrade")
+
+    assert f"has schema 0003, and this program needs {SCHEMA_REVISION}" in refused.err
+    assert "queuectl db upgrade" in refused.err
+    assert queuectl("--db", url, "list", "-q").lines == []
+
+
 def test_an_old_worker_works_with_a_newer_schema_for_as_long_as_its_connection_holds(
     queuectl: Program, url: str
 ) -> None:

@@ -111,12 +111,56 @@ def test_each_role_can_do_its_work_and_no_more(queuectl: Program, url_of: UrlOf)
     assert sorted(states) == ["completed", "completed", "pending"]
 
 
+def test_a_worker_may_keep_outputs_in_the_database_and_a_reader_read_them(
+    queuectl: Program, url_of: UrlOf, tmp_path: Path
+) -> None:
+    owner, worker, client, reader = map(url_of, _ROLES)
+    queuectl("--db", owner, "config", "set", "output-store", "database")
+    queuectl("--db", client, "enqueue", "--id", "a", "sleep 1.5; seq 30000")
+
+    queuectl("--db", worker, "worker", "start", "--drain")
+
+    (tmp_path / "away").mkdir()
+    away = {"HOME": str(tmp_path / "away")}
+    told = queuectl("--db", reader, "logs", "a", variables=away)
+    assert told.lines == [str(number) for number in range(1, 30_001)]
+    assert_refused(queuectl, client, "logs", "a")
+
+
 def test_a_worker_cannot_change_what_a_command_is(url_of: UrlOf) -> None:
     with (
         psycopg.connect(url_of("worker"), autocommit=True) as connection,
         pytest.raises(psycopg.errors.InsufficientPrivilege),
     ):
         connection.execute("UPDATE jobs SET command = 'rm -r /srv'")
+
+
+def test_who_could_not_be_shown_what_it_has_stored_stores_nothing(
+    queuectl: Program, url_of: UrlOf
+) -> None:
+    (queuectl.folder / "batch").write_text('{"command": "true"}\n')
+
+    for words in (["true"], ["--id", "a", "--", "true"], ["--file", "batch"]):
+        assert_refused(queuectl, url_of("client"), "enqueue", "--json", *words)
+
+    assert queuectl("--db", url_of("reader"), "list", "--json").json == []
+    with psycopg.connect(url_of("owner"), autocommit=True) as owner:
+        grant = f"GRANT SELECT ON jobs TO {_OWN_NAME}_client"
+        owner.execute(grant.encode())
+    told = queuectl("--db", url_of("client"), "enqueue", "--json", "--id", "a", "--", "true")
+    assert told.json["id"] == "a"
+
+
+def test_what_is_stored_is_acknowledged_though_nothing_can_be_told_of_workers(
+    queuectl: Program, url_of: UrlOf
+) -> None:
+    with psycopg.connect(url_of("owner"), autocommit=True) as owner:
+        revoke = f"REVOKE SELECT (lease_expires_at) ON workers FROM {_OWN_NAME}_client"  # noqa: S608  # our own name
+        owner.execute(revoke.encode())
+
+    told = queuectl("--db", url_of("client"), "enqueue", "--id", "a", "true")
+
+    assert (told.out, told.err) == ("a\n", "")
 
 
 def test_only_the_owner_can_upgrade(queuectl: Program, url_of: UrlOf) -> None:

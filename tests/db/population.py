@@ -9,7 +9,8 @@ from sqlalchemy import insert
 from queuectl.db.engine import Store
 from queuectl.db.models import JobRow
 from queuectl.domain.job import Ending, State
-from queuectl.service import config
+from queuectl.service import chunks, config
+from queuectl.service.chunks import Chunk, Shipment
 from tests.actors import Actor
 from tests.jobs import add
 
@@ -25,7 +26,8 @@ def populate(store: Store) -> None:
     add(store, id="failed")
     actor.settle(actor.claim_one(), Ending.FAILED)
     add(store, id="processing")
-    actor.claim_one()
+    claim = actor.claim_one()
+    chunks.ship(store, [Shipment(claim, 0, [Chunk(0, b"out"), Chunk(9, b"\0put")], 3, 9)])
     add(store, id="scheduled", delay="1h")
     add(store, id="pending", queue="other", env={"A": "b"}, cwd="/")
     _cancel(store)

@@ -134,6 +134,40 @@ def test_a_newer_store_is_refused_with_both_versions(store: Store) -> None:
         jobs.find(set_back, "a")
 
 
+def allow(store: Store, revision: str, usable_from: str) -> None:
+    statement = f"UPDATE store SET revision = '{revision}', usable_from = '{usable_from}'"  # noqa: S608
+    store.write(lambda connection: connection.exec_driver_sql(statement))
+
+
+def test_a_newer_store_that_lets_this_program_in_is_used_as_it_is(store: Store) -> None:
+    add(store, id="a")
+    set_revision(store, "9876")
+    allow(store, "9876", SCHEMA_REVISION)
+    store.close()
+
+    with closing(open_store(store.location)) as opened:
+        assert add(opened, id="b").id == "b"
+    assert not schema.upgrade(store.location)
+    assert schema.stored_revision(store.location) == "9876"
+
+
+def test_a_permission_is_of_one_revision_and_to_programs_that_are_new_enough(store: Store) -> None:
+    set_revision(store, "9876")
+    for revision, usable_from in (("9875", SCHEMA_REVISION), ("9876", "9875")):
+        allow(store, revision, usable_from)
+
+        with pytest.raises(SchemaMismatch, match="newer"):
+            open_store(store.location)
+
+
+def test_each_migration_says_which_programs_may_use_what_it_made(store: Store) -> None:
+    rows = store.read(
+        lambda connection: connection.exec_driver_sql("SELECT revision FROM store").all()
+    )
+
+    assert [row.revision for row in rows] == [SCHEMA_REVISION]
+
+
 def test_a_store_that_was_upgraded_meanwhile_is_not_written(store: Store) -> None:
     """N5: also by a process that began before."""
     set_revision(store, "9876")

@@ -19,6 +19,7 @@ def test_the_options_and_their_defaults() -> None:
         "max-crashes": 5,
         "lease": 30.0,
         "output-limit": 10 * 1024 * 1024,
+        "output-store": "files",
     }
 
 
@@ -54,6 +55,7 @@ def test_an_unknown_option_is_named(name: str) -> None:
         ("output-limit", "1024", 1024),
         ("output-limit", "64KiB", 65_536),
         ("output-limit", "10 MB", 10_000_000),
+        ("output-store", "database", "database"),
     ],
 )
 def test_a_value_is_accepted_as_a_text_or_as_itself(
@@ -84,6 +86,8 @@ def test_a_value_is_accepted_as_a_text_or_as_itself(
         ("lease", "1.9"),
         ("lease", "86401"),
         ("output-limit", "1023"),
+        ("output-store", "tape"),
+        ("output-store", ""),
         ("output-limit", "-1"),
         ("output-limit", "1TiB1"),
         ("output-limit", "٣"),

@@ -24,11 +24,11 @@ from tests.actors import Hire
 from tests.db.population import populate
 from tests.jobs import add, state_of
 
-_COPIED = ("jobs", "attempts", "dlq", "config", "queues")
+_COPIED = ("jobs", "attempts", "output_chunks", "dlq", "config", "queues")
 #: Ends as if the machine did, at the given report of the given step.
 _DIES = """
 import os, signal, sys
-from queuectl.service import copying
+from queuectl.service import copying, outputs
 from queuectl.settings import locate_store
 
 source = copying.open_source(locate_store(sys.argv[1]))
@@ -45,6 +45,7 @@ def watch(step, rows):
 copying.plan(source, target)
 opened = copying.begin(source, target)
 copying.transfer(source, opened, watch)
+outputs.copy_outputs(source.location, target, watch)
 copying.finish(source, opened, watch)
 """
 
@@ -117,6 +118,7 @@ def test_the_copy_holds_the_same_rows_and_the_source_is_as_it_was(
     assert {name: table.rows for name, table in done.tables.items()} == {
         "jobs": 8,
         "attempts": 4,
+        "output_chunks": 2,
         "dead_letters": 1,
         "options": 1,
         "queues": 2,
@@ -151,6 +153,45 @@ def test_a_copy_that_was_killed_is_no_store_and_goes_on_where_it_stopped(
     assert plan.resumes
     assert 0 < sum(plan.done.values()) <= sum(plan.rows.values())
     copy(full, target)
+    with closing(open_store(target)) as copied:
+        assert rows_of(copied) == rows_of(full)
+
+
+@pytest.mark.parametrize("report", [1, 2])
+def test_a_copy_that_was_killed_among_the_output_files_goes_on_with_them(
+    full: Store, target: StoreLocation, report: int
+) -> None:
+    names = {"1-1.log", "2-1.log", "3-1.log"}
+    for name in names:
+        (full.location.logs / name).write_bytes(name.encode() * 1000)
+    die_while_copying(full, target, outputs.WRITING, report)
+    whole = {path.name: path.stat().st_ino for path in target.logs.iterdir()}
+    assert len(whole) == report
+    # The kill may as well come in the middle of a file.
+    (target.logs / f"{min(names - set(whole))}.part").write_bytes(b"half of")
+
+    with closing(copying.begin(full, target)) as opened:
+        copying.transfer(full, opened)
+        assert outputs.copy_outputs(full.location, target) == 3
+        copying.finish(full, opened)
+
+    copied = {path.name: path.read_bytes() for path in target.logs.iterdir()}
+    assert copied == {name: name.encode() * 1000 for name in names}
+    inodes = {path.name: path.stat().st_ino for path in target.logs.iterdir()}
+    assert whole.items() <= inodes.items()  # what was whole is not copied again
+
+
+def test_a_second_copy_to_the_same_target_is_refused_while_the_first_goes_on(
+    full: Store, target: StoreLocation
+) -> None:
+    with closing(copying.begin(full, target)) as opened:
+        copying.transfer(full, opened)
+
+        for restart in (False, True):
+            with pytest.raises(Conflict, match=r"another copy to .* goes on"):
+                copy(full, target, restart=restart)
+
+        copying.finish(full, opened)
     with closing(open_store(target)) as copied:
         assert rows_of(copied) == rows_of(full)
 
