@@ -74,7 +74,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _stores(asked: argparse.Namespace, folder: Path) -> list[str]:
-    base = asked.store or str(folder / "queue.db")
+    wanted = mutants.MUTANTS[asked.mutant].store if asked.mutant else None
+    base = asked.store or wanted or str(folder / "queue.db")
     if base == server.OWN:
         return [base] * asked.stores
     head, mark, query = base.partition("?") if _is_server(base) else (base, "", "")

@@ -223,6 +223,8 @@ class Driver:
         found: list[str] = []
         if not self.stage.hosts:
             return found  # whoever ran the campaign has the file, and can do the same
+        if self.stage.server is not None:
+            self.stage.server.go_into_service()
         for command in ("audit", "doctor"):
             code = self.stage.wait_for([command])
             if code != 0:

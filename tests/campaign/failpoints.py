@@ -10,7 +10,7 @@ is for everybody until its time is over: each commit fails as on a full or a fai
     NUMBER.reply.TRANSACTION.0      committed, but the caller is told of an error: nobody dies
     NUMBER.weather.CODE.UNTIL       SQLite's error code, and milliseconds of CLOCK_BOOTTIME
 
-On a server the reply is lost for real: the connection is deaf from the moment before COMMIT is sent.
+On a server the reply is lost for real: the connection is deaf when COMMIT is sent.
 """
 
 from __future__ import annotations

