@@ -145,16 +145,19 @@ def take(location: StoreLocation, worker_id: str, *, create: bool) -> Presence |
         os.close(descriptor)
 
 
-def _create(path: Path) -> Presence | None:
-    """Make a worker's file so that nobody ever sees it without its lock; None if it is there."""
+def _create(path: Path) -> Presence:
+    """Make a worker's file so that nobody ever sees it without its lock.
+
+    Raises FileExistsError where it is there.
+    """
     draft = path.with_name(f"{_DRAFT}{path.name}")
     descriptor = open_private(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path.hardlink_to(draft)
-    except FileExistsError:
+    except OSError:
         os.close(descriptor)
-        return None
+        raise
     finally:
         draft.unlink()
     return Presence(descriptor, path)

@@ -383,7 +383,7 @@ MUTANTS: Mapping[str, Mutant] = {
         faults=6,
     ),
     "cut-off-goes-on": Mutant(
-        "on a server: a worker that cannot reach it lets its jobs go on, and so does its supervisor",
+        "on a server: a worker that is cut off lets its jobs go on, and so does its supervisor",
         "I2",
         _go_on_when_cut_off,
         {plan.PARTITIONED: 1},

@@ -12,12 +12,12 @@ import psycopg
 import pytest
 
 from queuectl.db.engine import Store
-from queuectl.service import config
+from queuectl.service import config, workers
 from queuectl.settings import ServerLocation
 from queuectl.worker import processes
 from tests.jobs import add, attempts_of, state_of
 from tests.proxies import Proxy
-from tests.supervision import Supervisors
+from tests.supervision import Supervisor, Supervisors
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.postgresql
@@ -100,6 +100,58 @@ def test_a_cut_off_worker_that_is_frozen_as_well_is_ended_while_its_lease_lasts(
 
     assert _lease_left(server) > 0
     assert not supervisor.events("cut-off")
+
+
+def _fall_over(supervisor: Supervisor) -> None:
+    """Let a supervisor die with its workers in one blow; what they started lives on."""
+    supervisor.signal(signal.SIGSTOP)
+    for pid in supervisor.worker_pids():
+        os.kill(pid, signal.SIGKILL)
+    supervisor.signal(signal.SIGKILL)
+    supervisor.wait()
+
+
+def test_what_a_dead_neighbour_left_is_ended_although_the_store_is_out_of_reach(
+    store: Store, proxy: Proxy, far: Supervisors, tmp_path: Path
+) -> None:
+    """P2, C3: another machine may start its job when the lease is over; nobody here can ask."""
+    config.set_option(store, "lease", 600)
+    add(store, f"echo $$ >> {tmp_path}/pids; exec sleep 600", id="a")
+    struck = far.start()
+    job = int(wait_until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text()))
+    far.start()
+
+    proxy.cut()
+    _fall_over(struck)
+    wait_until(lambda: not processes.is_alive(job))
+
+    assert state_of(store, "a") == "processing"
+    proxy.heal()
+    wait_until(lambda: len((tmp_path / "pids").read_text().split()) == 2)
+    assert [attempt.outcome for attempt in attempts_of(store, "a")] == ["lost"]
+
+
+def test_what_a_dead_worker_left_is_ended_although_its_job_was_taken_back_elsewhere(
+    store: Store,
+    proxy: Proxy,
+    far: Supervisors,
+    server: psycopg.Connection[Any],
+    tmp_path: Path,
+) -> None:
+    """C3: its host was away for longer than its lease, and comes back."""
+    add(store, f"echo $$ >> {tmp_path}/pids; exec sleep 600", id="a")
+    struck = far.start()
+    job = int(wait_until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text()))
+    [worker_id] = workers.alive_ids(store)
+    _fall_over(struck)
+    server.execute("UPDATE workers SET lease_expires_at = now() - interval '1 second'")
+    assert workers.rescue(store, []) == ["a"]
+    assert processes.is_alive(job)
+
+    far.start()
+    wait_until(lambda: not processes.is_alive(job))
+
+    wait_until(lambda: not (proxy.location.workers / worker_id).exists())
 
 
 def _lease_left(server: psycopg.Connection[Any]) -> float:
