@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tests.campaign import plan, strays
 from tests.campaign.facts import Trouble
 from tests.campaign.failpoints import boottime
 from tests.campaign.faults import Faults, send
-from tests.campaign.hosts import Host
 from tests.campaign.plan import Fault
 from tests.campaign.stage import Crew
 
@@ -28,8 +27,6 @@ class ServerFaults(Faults):
     """Brings about the faults of a store on a server, on several hosts."""
 
     _look_after_at: float = 0.0
-    #: When each supervisor was last killed, by its host's name.
-    _beheaded: dict[str, float] = field(default_factory=dict)
 
     def tend(self) -> None:
         """Do what is due, and start a server again that could not by itself."""
@@ -41,30 +38,20 @@ class ServerFaults(Faults):
                 self._note_trouble(now, plan.SERVER_RESTARTED)
 
     def _pick_crew(self, pick: float) -> Crew | None:
-        """Choose a supervisor whose end leaves nobody alone whom only it could end.
-
-        That is: a worker of its that is frozen, with a lease that goes by; and whatever runs on a
-        host which is cut off, so that nobody can take its place.
-        """
+        """Choose a supervisor none of whose workers is frozen: only it can end that one in time."""
         crews = [
             crew
             for crew in self._crews(whole=True)
-            if self.stage.workers(crew) and not crew.has_frozen and not _is_cut_off(crew)
+            if self.stage.workers(crew) and not crew.has_frozen
         ]
         return crews[int(pick * len(crews))] if crews else None
 
-    def _kill_supervisor(self, fault: Fault) -> bool:
-        return self._behead(Faults._kill_supervisor, fault)
-
     def _kill_both(self, fault: Fault) -> bool:
-        return self._behead(Faults._kill_both, fault)
-
-    def _behead(self, kill: Callable[[Any, Fault], bool], fault: Fault) -> bool:
+        """Not on a host that is cut off: nobody keeps a lease there, and it may be over at once."""
         crew = self._pick_crew(fault.pick)
-        if crew is None or crew.host is None or not kill(self, fault):
+        if crew is None or crew.host is None or crew.host.is_cut_off:
             return False
-        self._beheaded[crew.host.name] = boottime()
-        return True
+        return Faults._kill_both(self, fault)
 
     # Freezes
 
@@ -127,8 +114,7 @@ class ServerFaults(Faults):
         hosts = self.stage.hosts
         host = hosts[int(fault.pick * len(hosts))]
         crews = [crew for crew in self._crews() if crew.host is host]
-        headless = boottime() < self._beheaded.get(host.name, 0.0) + self.stage.terms.lease_seconds
-        if any(other.is_cut_off for other in hosts) or headless or not crews:
+        if any(other.is_cut_off for other in hosts) or not crews:
             return False
         if any(crew.frozen for crew in crews):
             return False
@@ -142,15 +128,9 @@ class ServerFaults(Faults):
 
     _HOW: ClassVar[dict[str, Callable[[Any, Fault], bool]]] = {
         **{kind: how for kind, how in Faults._HOW.items() if kind in plan.SERVER_KINDS},
-        plan.SUPERVISOR_KILLED: _kill_supervisor,
         plan.BOTH_KILLED: _kill_both,
         plan.SERVER_PROCESS_KILLED: _kill_server_process,
         plan.SERVER_RESTARTED: _restart_server,
         plan.CONNECTION_ENDED: _end_connection,
         plan.PARTITIONED: _cut_off,
     }
-
-
-def _is_cut_off(crew: Crew) -> bool:
-    host: Host | None = crew.host
-    return host is not None and host.is_cut_off

@@ -13,7 +13,7 @@ import pytest
 
 from queuectl.db.engine import Store
 from queuectl.service import config, workers
-from queuectl.settings import ServerLocation
+from queuectl.settings import ServerLocation, locate_store
 from queuectl.worker import processes
 from tests.jobs import add, attempts_of, state_of
 from tests.proxies import Proxy
@@ -76,6 +76,30 @@ def test_a_cut_off_worker_ends_its_jobs_while_its_lease_lasts(
     proxy.heal()
     wait_until(lambda: len((tmp_path / "pids").read_text().split()) == 2)
     assert all(attempt.outcome != "failed" for attempt in attempts_of(store, "a"))
+
+
+def test_a_cut_off_worker_ends_what_its_jobs_left_although_a_call_of_the_store_goes_on(
+    store: Store, proxy: Proxy, server: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    """P2, R1: it is on its way to connect again for longer than its lease lasts."""
+    location = locate_store(f"{proxy.location.url}&connect_timeout=60")
+    config.set_option(store, "lease", _LEASE_SECONDS)
+    leave = f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 600' & exec sleep 600"
+    add(store, leave, id="a")
+    far = Supervisors(location, tmp_path)
+    try:
+        far.start()
+        stray = int(
+            wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        )
+
+        proxy.cut()
+        wait_until(lambda: not processes.is_alive(stray))
+
+        assert _lease_left(server) > 0
+    finally:
+        proxy.heal()
+        far.end()
 
 
 def test_a_cut_off_worker_that_is_frozen_as_well_is_ended_while_its_lease_lasts(
