@@ -20,6 +20,7 @@ STOPPED = "stopped"
 #: Those of a store on a server.
 SERVER_PROCESS_KILLED = "server process killed"
 SERVER_RESTARTED = "server restarted"
+SERVER_KILLED = "server killed"
 CONNECTION_ENDED = "connection ended"
 PARTITIONED = "host cut off"
 
@@ -41,14 +42,15 @@ KINDS: Mapping[str, int] = {
 #: The same where the store is on a server: what only happens to a file is left out.
 SERVER_KINDS: Mapping[str, int] = {
     **{kind: weight for kind, weight in KINDS.items() if kind not in (DISK_FULL, SYNC_FAILED)},
-    SERVER_PROCESS_KILLED: 3,
-    SERVER_RESTARTED: 2,
+    SERVER_PROCESS_KILLED: 4,
+    SERVER_RESTARTED: 3,
+    SERVER_KILLED: 3,
     CONNECTION_ENDED: 4,
     PARTITIONED: 6,
 }
 
 #: What a server that is somebody else's is spared.
-OWN_SERVER_KINDS = (SERVER_PROCESS_KILLED, SERVER_RESTARTED)
+OWN_SERVER_KINDS = (SERVER_PROCESS_KILLED, SERVER_RESTARTED, SERVER_KILLED)
 
 #: The transactions at which a process is killed: the service function that runs each.
 TRANSACTIONS: Mapping[str, int] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,6 +87,18 @@ class ServerFaults(Faults):
         """Whether the server is starting: who kills it then ends it for good."""
         return not any(b"walwriter" in strays.command_line(pid) for pid in pids)
 
+    def _kill_server(self, fault: Fault) -> bool:
+        """Kill the process above all others; the look after it starts it again."""
+        server = self.stage.server
+        postmaster = None if server is None else server.postmaster
+        if postmaster is None:
+            return False
+        at = boottime()
+        os.kill(postmaster, signal.SIGKILL)
+        self._strike(fault, at, [])
+        self._note_trouble(at, fault.kind)
+        return True
+
     def _restart_server(self, fault: Fault) -> bool:
         server = self.stage.server
         if server is None or server.postmaster is None:
@@ -131,6 +144,7 @@ class ServerFaults(Faults):
         plan.BOTH_KILLED: _kill_both,
         plan.SERVER_PROCESS_KILLED: _kill_server_process,
         plan.SERVER_RESTARTED: _restart_server,
+        plan.SERVER_KILLED: _kill_server,
         plan.CONNECTION_ENDED: _end_connection,
         plan.PARTITIONED: _cut_off,
     }

@@ -1,6 +1,7 @@
 """Five hundred faults on every run of the tests; the same command runs for hours.
 
-Rows C1 to C5, T1, S3, S4, R1 and R2 of the table in docs/reliability.md come up in it at random.
+Rows C1 to C5, T1, S3, S4, R1 and R2 of the table in docs/reliability.md come up in it at random;
+on a server, with two hosts, rows P1 to P5.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaign import strays
+from tests.campaign import plan, strays
 from tests.cli.conftest import PROGRAM
 from tests.supervision import marked_environment
 
 #: Another seed than that of the long run, so that they are different plans.
 _SEED = 500
+#: One with each fault of a server, several times.
+_SERVER_SEED = 656
 _LIMIT_SECONDS = 900
 
 
@@ -96,3 +99,24 @@ def test_five_hundred_faults_break_no_invariant(
         assert folder.is_dir()
         assert strays.find(folder) == []
         assert_sound(tmp_path, number)
+
+
+@pytest.mark.timeout(_LIMIT_SECONDS + 30)
+def test_faults_of_a_server_and_of_the_network_to_it_break_no_invariant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``audit`` and ``doctor`` look at the store before its server is stopped; see I7."""
+    arguments = ["--faults", "120", "--seed", str(_SERVER_SEED), "--stores", "2", "--lease", "5"]
+
+    ended = run_campaign(tmp_path, *arguments, "--rate", "1.5", store="postgresql")
+
+    with capsys.disabled():
+        sys.stdout.write(f"\n{ended.stdout}\n")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "every invariant holds" in ended.stdout
+    for fault in set(plan.SERVER_KINDS).difference(plan.KINDS):
+        assert f" {fault}\n" in ended.stdout
+    for store in range(2):
+        folder = tmp_path / f"postgresql-{_SERVER_SEED * 1000 + store}.campaign"
+        assert folder.is_dir()
+        assert strays.find(folder) == []
