@@ -139,6 +139,7 @@ class Supervisor:
                 looked = now
                 self._end_left()
             self._fill_vacancies(now)
+        self._end_left()  # there may be nobody else to do it
         return 0
 
     def _patience(self) -> float:

@@ -110,7 +110,8 @@ def _terms(asked: argparse.Namespace, stores: list[str]) -> list[Terms]:
             faults_per_second=asked.rate,
             kinds=_kinds(asked, store),
             mix=plan.SERVER_JOBS if _is_server(store) else plan.JOBS,
-            supervisors=3 if _is_server(store) else 2,
+            supervisors=4 if _is_server(store) else 2,
+            workers=1 if _is_server(store) else 2,
             limit_seconds=asked.limit,
         )
         for number, store in enumerate(stores)

@@ -47,12 +47,27 @@ class ServerFaults(Faults):
         ]
         return crews[int(pick * len(crews))] if crews else None
 
+    def _kill_supervisor(self, fault: Fault) -> bool:
+        return self._has_neighbour(fault) and Faults._kill_supervisor(self, fault)
+
     def _kill_both(self, fault: Fault) -> bool:
         """Not on a host that is cut off: nobody keeps a lease there, and it may be over at once."""
         crew = self._pick_crew(fault.pick)
         if crew is None or crew.host is None or crew.host.is_cut_off:
             return False
-        return Faults._kill_both(self, fault)
+        return self._has_neighbour(fault) and Faults._kill_both(self, fault)
+
+    def _has_neighbour(self, fault: Fault) -> bool:
+        """Whether the chosen one is not the last supervisor of its host.
+
+        If it was, and the next one came later than the lease lasts, jobs would run on beside their
+        next run: the window that is left, see ``worker.supervisor``.
+        """
+        chosen = self._pick_crew(fault.pick)
+        return chosen is not None and any(
+            crew is not chosen and crew.host is chosen.host and self.stage.workers(crew)
+            for crew in self._crews(whole=True)
+        )
 
     # Freezes
 
@@ -141,6 +156,7 @@ class ServerFaults(Faults):
 
     _HOW: ClassVar[dict[str, Callable[[Any, Fault], bool]]] = {
         **{kind: how for kind, how in Faults._HOW.items() if kind in plan.SERVER_KINDS},
+        plan.SUPERVISOR_KILLED: _kill_supervisor,
         plan.BOTH_KILLED: _kill_both,
         plan.SERVER_PROCESS_KILLED: _kill_server_process,
         plan.SERVER_RESTARTED: _restart_server,
