@@ -390,7 +390,7 @@ MUTANTS: Mapping[str, Mutant] = {
         _OVERTAKEN,
         faults=2,
         jobs=6,
-        workers=4,  # so that some are idle, and take what is taken back
+        workers=2,  # so that some are idle, and take what is taken back
         slots=1,
         backlog=3,
         largest_batch=2,
