@@ -8,6 +8,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
+from urllib.parse import quote
 
 import psycopg
 
@@ -17,21 +18,50 @@ from queuectl.settings import ServerLocation, locate_store
 _BACKEND_KEY = b"K\x00\x00\x00\x0c"
 
 
+class _Line:
+    """One connection on its way through: both ends are closed when nothing passes any more."""
+
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        self.ends = (client, server)
+        self._pumps = 2
+        self._lock = threading.Lock()
+
+    def leave(self) -> bool:
+        """A pump has ended; whether it was the last one."""
+        with self._lock:
+            self._pumps -= 1
+            return self._pumps == 0
+
+    def break_off(self) -> None:
+        """Let both pumps come to their end."""
+        for end in self.ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        for end in self.ends:
+            end.close()
+
+
 class Proxy:
     """Passes bytes on between a socket of its own and the server's, until it is cut."""
 
     def __init__(self, location: ServerLocation, folder: Path, *, renumbers: bool = False) -> None:
-        given = psycopg.conninfo.conninfo_to_dict(location.url)
-        self._target = f"{given['host']}/.s.PGSQL.{given.get('port') or 5432}"
+        given = {
+            name: str(value)
+            for name, value in psycopg.conninfo.conninfo_to_dict(location.url).items()
+        }
+        self._host, self._port = given["host"], given.get("port", "5432")
         self._renumbers = renumbers
         self._open = threading.Event()
         self._open.set()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.bind(str(folder / ".s.PGSQL.5432"))
-        self._socket.listen()
-        self._ends: list[socket.socket] = []
-        self._pumps: list[threading.Thread] = []
-        found = locate_store(f"postgresql://{given['user']}@/{given['dbname']}?host={folder}", {})
+        self._socket.listen(128)
+        self._lines: dict[_Line, list[threading.Thread]] = {}
+        password = f":{quote(given['password'], safe='')}" if "password" in given else ""
+        user = quote(given["user"], safe="")
+        found = locate_store(f"postgresql://{user}{password}@/{given['dbname']}?host={folder}", {})
         assert isinstance(found, ServerLocation)
         self.location = found
         self._doorman = threading.Thread(target=self._accept, daemon=True)
@@ -42,13 +72,14 @@ class Proxy:
 
     def __exit__(self, *exception: object) -> None:
         self._open.set()
-        for end in [self._socket, *self._ends]:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        for pump in [self._doorman, *self._pumps]:
-            pump.join()
-        for end in [self._socket, *self._ends]:
-            end.close()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._doorman.join()
+        self._socket.close()
+        for line, pumps in list(self._lines.items()):
+            line.break_off()
+            for pump in pumps:
+                pump.join()
 
     def cut(self) -> None:
         """Swallow what comes, as a network does that has lost its way: nobody is told."""
@@ -62,23 +93,45 @@ class Proxy:
         with suppress(OSError):
             while True:
                 client, _ = self._socket.accept()
-                server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                self._ends += [client, server]
-                server.connect(self._target)
-                for source, drain in ((client, server), (server, client)):
-                    pump = threading.Thread(
-                        target=self._pump, args=(source, drain, source is server), daemon=True
-                    )
-                    self._pumps.append(pump)
+                self._open.wait()
+                try:
+                    server = self._reach_server()
+                except OSError:  # it is being started again
+                    client.close()
+                    continue
+                line = _Line(client, server)
+                pumps = [
+                    threading.Thread(target=self._pump, args=(line, way), daemon=True)
+                    for way in ((client, server), (server, client))
+                ]
+                self._lines[line] = pumps
+                for pump in pumps:
                     pump.start()
 
-    def _pump(self, source: socket.socket, drain: socket.socket, answers: bool) -> None:
+    def _reach_server(self) -> socket.socket:
+        if not self._host.startswith("/"):
+            return socket.create_connection((self._host, int(self._port)))
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            server.connect(f"{self._host}/.s.PGSQL.{self._port}")
+        except OSError:
+            server.close()
+            raise
+        return server
+
+    def _pump(self, line: _Line, way: tuple[socket.socket, socket.socket]) -> None:
+        source, drain = way
+        answers = source is line.ends[1]
         with suppress(OSError):
             while block := source.recv(1 << 16):
                 self._open.wait()
                 drain.sendall(self._renumber(block) if answers and self._renumbers else block)
+        self._open.wait()  # nor does anybody hear that the other side has hung up
         with suppress(OSError):
             drain.shutdown(socket.SHUT_RDWR)
+        if line.leave():
+            line.close()
+            self._lines.pop(line, None)
 
     def _renumber(self, block: bytes) -> bytes:
         at = block.find(_BACKEND_KEY)

@@ -118,7 +118,10 @@ class Store:
 
         self._bell = listener = Listener(self.close)
         if self._connection is not None:
-            listener.attend(self._connection)
+            try:
+                listener.attend(self._connection)
+            except self._backend.ERROR:
+                self.close()  # it is broken; the next transaction has another, and listens on it
         return listener
 
     def prepare_statements(self) -> None:

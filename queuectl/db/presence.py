@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +19,8 @@ from queuectl.settings import ServerLocation, StoreLocation
 
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _IDLE = "idle"
+#: What stands before a worker's name while its file is being made.
+_DRAFT = "."
 
 
 class Presence:
@@ -105,13 +107,19 @@ class Neighbours:
         return lease_expires_at > self._now
 
 
+def find_loose(location: StoreLocation) -> Iterator[str]:
+    """Yield the workers whose file is there and held by nobody: they have died."""
+    with suppress(FileNotFoundError):  # no worker has ever been here
+        for entry in os.scandir(location.workers):
+            if entry.name == _IDLE or entry.name.startswith(_DRAFT):
+                continue
+            if not is_held(location, entry.name):
+                yield entry.name
+
+
 def has_loose(location: StoreLocation) -> bool:
-    """Whether a worker's file is there that nobody holds: its worker has died."""
-    return any(
-        not is_held(location, entry.name)
-        for entry in os.scandir(location.workers)
-        if entry.name != _IDLE
-    )
+    """Whether a worker has died that nobody has taken its jobs from."""
+    return any(True for _ in find_loose(location))
 
 
 def take(location: StoreLocation, worker_id: str, *, create: bool) -> Presence | None:
@@ -121,8 +129,10 @@ def take(location: StoreLocation, worker_id: str, *, create: bool) -> Presence |
     can hold any more, is made anew so that only one of two rescuers gets it.
     """
     path = location.workers / worker_id
+    if create:
+        return _create(path)
     while True:
-        descriptor = open_private(path, os.O_RDWR | os.O_CREAT | (os.O_EXCL if create else 0))
+        descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -133,6 +143,24 @@ def take(location: StoreLocation, worker_id: str, *, create: bool) -> Presence |
             if path.stat().st_ino == os.fstat(descriptor).st_ino:
                 return Presence(descriptor, path)
         os.close(descriptor)
+
+
+def _create(path: Path) -> Presence:
+    """Make a worker's file so that nobody ever sees it without its lock.
+
+    Raises FileExistsError where it is there.
+    """
+    draft = path.with_name(f"{_DRAFT}{path.name}")
+    descriptor = open_private(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.hardlink_to(draft)
+    except OSError:
+        os.close(descriptor)
+        raise
+    finally:
+        draft.unlink()
+    return Presence(descriptor, path)
 
 
 def is_held(location: StoreLocation, worker_id: str) -> bool:

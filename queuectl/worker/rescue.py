@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 from contextlib import ExitStack
 
 from queuectl.db import presence
 from queuectl.db.engine import Store
 from queuectl.service import workers
+from queuectl.settings import StoreLocation
 from queuectl.worker import processes
 
 
@@ -39,6 +41,39 @@ def rescue_dead(store: Store, suspects: workers.Suspects | None = None) -> list[
                 # What was noted before a power cut may not have reached the disk.
                 if noted is not None and place == here:
                     started[worker_id] = noted
+        if store.is_shared:
+            _clear_away(store.location, suspects.near)
         if not dead and not suspects.orphaned:
             return []
         return workers.rescue(store, dead, started=started)
+
+
+def end_left(location: StoreLocation, ended: set[str]) -> None:
+    """End what dead workers of this machine left, without asking the store.
+
+    Where several machines share the store, others start those jobs when the leases are over,
+    whether the store is in reach from here or not. What is taken back comes later, by
+    ``rescue_dead``. ``ended`` has the workers of whom nothing is left, and is added to.
+    """
+    for worker_id in presence.find_loose(location):
+        if worker_id not in ended and _end_left_by(location, worker_id, remove=False):
+            ended.add(worker_id)
+
+
+def _clear_away(location: StoreLocation, alive: Container[str]) -> None:
+    """End what those left whose jobs another machine has taken back already."""
+    for worker_id in presence.find_loose(location):
+        if worker_id not in alive:
+            _end_left_by(location, worker_id, remove=True)
+
+
+def _end_left_by(location: StoreLocation, worker_id: str, *, remove: bool) -> bool:
+    """Return whether nothing of a dead worker is left; with ``remove``, its file goes then."""
+    if worker_id == os.environ.get(processes.MARK_WORKER):
+        return False  # this is a command of that worker's: it would kill itself
+    lock = presence.take(location, worker_id, create=False)
+    if lock is None:
+        return False  # somebody else is at it
+    gone = processes.end_marked(worker_id)
+    lock.release(remove=remove and gone)
+    return gone

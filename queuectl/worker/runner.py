@@ -76,6 +76,11 @@ class Execution:
         self.deadline = None
         processes.signal_group(self.pid, signal.SIGKILL)
 
+    def wait(self) -> None:
+        """Wait until a command that was killed is dead, and what it left has been handed on."""
+        with suppress(ChildProcessError):  # it has been reaped already
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+
     def reap(self) -> tuple[int, resource.struct_rusage]:
         """Kill what is left of the group and take in the shell's status; call it once."""
         processes.signal_group(self.pid, signal.SIGKILL)

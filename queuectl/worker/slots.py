@@ -130,6 +130,12 @@ class Slots:
         for run in self._running.values():
             run.kill(ending)
 
+    def end_strays(self) -> None:
+        """End what the killed commands left as well, and leave only them to be reaped."""
+        for run in list(self._running.values()):
+            run.wait()
+        processes.end_children(lambda pid: pid in self._running)
+
     def end_everything(self) -> None:
         """End all commands and what they left, and tell nobody: the claims are lost."""
         self.kill_all(Ending.LOST)

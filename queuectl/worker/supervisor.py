@@ -14,8 +14,10 @@ The protocol between the processes of one ``worker start``:
                                       another machine could start its jobs: killed, then as above
     the supervisor dies               its workers see the end of the socket, drain and leave
     the supervisor is suspended       its workers go on; awake again, it starts its count anew
-    both die in one blow              their jobs run on until somebody on this machine rescues; the
-                                      one window in which another machine could start one twice
+    both die in one blow              their jobs run on until another supervisor of this machine
+                                      looks, or is started; it ends them whether or not it reaches
+                                      the store. The one window in which another machine could
+                                      start one twice
     a stop by signal                  first drain, then now; handed to each worker as TERM
     a stop by the store               each worker reads it; a replacement inherits it by supervisor
 """
@@ -37,11 +39,12 @@ from dataclasses import dataclass, field, replace
 from queuectl.db.engine import Store
 from queuectl.errors import QueuectlError
 from queuectl.service import workers
-from queuectl.settings import StoreLocation
+from queuectl.settings import ServerLocation, StoreLocation
 from queuectl.worker import processes
 from queuectl.worker.events import EventLog
 from queuectl.worker.forking import check_store, fork
 from queuectl.worker.reports import Report, boottime
+from queuectl.worker.rescue import end_left
 from queuectl.worker.worker import EXIT_LEFT, Worker, WorkerPlan, _drain
 
 __all__ = ["WorkerPlan", "run_supervisor"]
@@ -98,6 +101,8 @@ class Supervisor:
     _children: dict[int, _Child] = field(default_factory=dict)
     _vacancies: list[_Vacancy] = field(default_factory=list)
     _foreign: set[int] = field(default_factory=set)
+    #: The dead workers of this machine of whom nothing is left.
+    _ended: set[str] = field(default_factory=set)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     #: Never opened here; each worker opens its own copy. If the file vanished, none is made anew.
     _store: Store = field(init=False)
@@ -108,6 +113,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until every worker has left; return the exit code of ``worker start``."""
+        self._end_left()
         check_store(self.location)
         self._store = Store(self.location)
         self._store.prepare_statements()
@@ -117,7 +123,7 @@ class Supervisor:
         gc.freeze()
         for _ in range(self.plan.count):
             self._hire()
-        last = boottime()
+        last, looked = boottime(), time.monotonic()
         while self._children or self._vacancies:
             for key, _ in self._selector.select(self._patience()):
                 key.data()
@@ -129,7 +135,11 @@ class Supervisor:
             self._obey_signals()
             self._bury(now)
             self._judge_silence()
+            if now - looked > _TICK_SECONDS:
+                looked = now
+                self._end_left()
             self._fill_vacancies(now)
+        self._end_left()  # there may be nobody else to do it
         return 0
 
     def _patience(self) -> float:
@@ -214,6 +224,11 @@ class Supervisor:
             processes.reap_zombies(lambda pid: pid in self._children)
         for child, code in dead:
             self._arrange_successor(child, code, now)
+
+    def _end_left(self) -> None:
+        """End what dead neighbours left, whose jobs another machine may soon start."""
+        if isinstance(self.location, ServerLocation):
+            end_left(self.location, self._ended)
 
     def _reap(self) -> list[tuple[_Child, int]]:
         """Take the workers that ended out of the list; return those that died, with their codes."""

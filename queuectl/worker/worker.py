@@ -112,6 +112,8 @@ class Worker:
         #: When what runs must end unless the lease is renewed, by the clock that also goes on in a
         #: suspended machine; infinite where nobody else would start it.
         self._spent_at = inf
+        #: Whether a command may run that is not known yet.
+        self._starting = False
         self._far_look_at = 0.0
 
     def run(self) -> int:
@@ -336,7 +338,11 @@ class Worker:
         # While it is not known whether a claim was given back, another worker may have it.
         while self._ahead and not self._unsure and self._may_claim() and not self._is_cut_off():
             claim = self._ahead.take()
+            self._starting = True
             self._slots.start(claim, self._capture(claim))
+            self._starting = False
+            if self._is_cut_off():
+                self._end_running()
 
     def _capture(self, claim: Claim) -> OutputCapture:
         limit = self._options.output_limit
@@ -395,10 +401,16 @@ class Worker:
         return boottime() >= self._spent_at
 
     def _end_running(self, *signal_and_frame: object) -> None:
-        """End what runs before its lease does: somebody else may start it then."""
+        """End what runs before its lease does: somebody else may start it then.
+
+        All of it, now: this may have interrupted a call of the store that goes on for seconds.
+        """
+        if self._starting:
+            return  # it is ended when it is known
         if count := self._slots.busy:
             self._log.emit("cut-off", f"its lease runs out; ends {count} jobs", jobs=count)
-        self._slots.kill_all(Ending.STOPPED)
+            self._slots.kill_all(Ending.STOPPED)
+            self._slots.end_strays()
         self._report()
 
     def _is_rescue_due(self, store: Store, now: float) -> bool:

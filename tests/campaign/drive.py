@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,6 +12,7 @@ from tests.campaign import plan, strays
 from tests.campaign.facts import Facts, Stray, parse_sign
 from tests.campaign.failpoints import boottime
 from tests.campaign.faults import Faults
+from tests.campaign.server_faults import ServerFaults
 from tests.campaign.stage import CLIENTS, Stage
 from tests.campaign.terms import Terms
 from tests.campaign.window import Obscured
@@ -41,16 +43,19 @@ class Driver:
     def run(self) -> Facts:
         """Run it all; no process of it is left when this returns or raises."""
         self.stage = Stage(self.terms)
-        self.faults = Faults(self.stage)
-        self.stage.set_up()
         try:
-            self._strike_all()
-            drained = self._drain()
-            self._leave()
-            self._look_for_survivors()
+            self.stage.set_up()
+            self.faults = ServerFaults(self.stage) if self.stage.hosts else Faults(self.stage)
+            try:
+                self._strike_all()
+                drained = self._drain()
+                self._leave()
+                self._look_for_survivors()
+            finally:
+                strays.end(self.stage.folder)
+            return self._collect(drained)
         finally:
-            strays.end(self.stage.folder)
-        return self._collect(drained)
+            self.stage.tear_down()
 
     def _strike_all(self) -> None:
         terms = self.terms
@@ -209,10 +214,32 @@ class Driver:
             troubles=tuple(self.faults.troubles),
             freezes=tuple(self.faults.freezes),
             strays=tuple(self.strays),
-            damage=window.damage(),
+            damage=(*window.damage(), *self._examine()),
             complaints=(*stage.complaints, *self._tracebacks()),
             notes=tuple(notes),
         )
+
+    def _examine(self) -> list[str]:
+        """Return what the program's own checks and the server's say of a store on a server."""
+        found: list[str] = []
+        if not self.stage.hosts:
+            return found  # whoever ran the campaign has the file, and can do the same
+        if self.stage.server is not None:
+            self.stage.server.go_into_service()
+        if (code := self.stage.wait_for(["audit"])) != 0:
+            found.append(f"queuectl audit ended with {code}: {self._told('audit')}")
+        code = self.stage.wait_for(["doctor", "--json"])
+        if code not in (0, 1):
+            return [*found, f"queuectl doctor ended with {code}: {self._told('doctor')}"]
+        for finding in json.loads(self._told("doctor"))["findings"]:
+            # Whether somebody else's server writes to its disk is for them to say.
+            spared = self.stage.server is None and finding["name"] == "durability"
+            if not finding["ok"] and not spared:
+                found.append(f"queuectl doctor: {finding}")
+        return found + (self.stage.server.damage() if self.stage.server is not None else [])
+
+    def _told(self, command: str) -> str:
+        return (self.stage.folder / f"{command}.out").read_text()
 
     def _tracebacks(self) -> list[str]:
         found = []

@@ -131,7 +131,7 @@ class Facts:
     troubles: tuple[Trouble, ...] = ()
     freezes: tuple[Freeze, ...] = ()
     strays: tuple[Stray, ...] = ()
-    #: What ``PRAGMA integrity_check`` and ``foreign_key_check`` complained of.
+    #: What ``PRAGMA integrity_check`` and ``foreign_key_check`` complained of, or the server.
     damage: tuple[str, ...] = ()
     #: Tracebacks, and exit codes that are not documented, each with where it was seen.
     complaints: tuple[str, ...] = ()

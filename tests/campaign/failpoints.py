@@ -9,12 +9,15 @@ is for everybody until its time is over: each commit fails as on a full or a fai
     NUMBER.within.TRANSACTION.N     behind the N-th statement
     NUMBER.reply.TRANSACTION.0      committed, but the caller is told of an error: nobody dies
     NUMBER.weather.CODE.UNTIL       SQLite's error code, and milliseconds of CLOCK_BOOTTIME
+
+On a server the reply is lost for real: the connection is deaf when COMMIT is sent.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +76,8 @@ class _Passage:
     """One write transaction on its way past the failpoints."""
 
     current: _Passage | None = None
+    #: The one whose COMMIT comes next.
+    committing: _Passage | None = None
 
     def __init__(self, transaction: str) -> None:
         self.transaction = transaction
@@ -85,9 +90,20 @@ class _Passage:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def lose_reply(self) -> None:
-        for order in self.orders:
-            if order[1:] == ("reply", self.transaction, 0) and _take(order):
-                raise _make_error(IOERR_FSYNC)
+        if self._is_reply_lost():
+            raise _make_error(IOERR_FSYNC)
+
+    def cut_off_reply(self, connection: Connection) -> None:
+        """Let what is sent arrive, and nothing come back."""
+        if self._is_reply_lost():
+            driver = connection.connection.driver_connection
+            descriptor = os.dup(driver.pgconn.socket)  # type: ignore[union-attr]  # psycopg's
+            with socket.socket(fileno=descriptor) as line:
+                line.shutdown(socket.SHUT_RD)
+
+    def _is_reply_lost(self) -> bool:
+        wanted = ("reply", self.transaction, 0)
+        return any(order[1:] == wanted and _take(order) for order in self.orders)
 
     def weather(self) -> None:
         for order in self.orders:
@@ -132,18 +148,29 @@ def install() -> None:
                 _Passage.current = None
             passage.pass_by("before")
             passage.weather()
+            _Passage.committing = passage
             return result
 
-        result = original(self, watched, writes=True)
+        try:
+            result = original(self, watched, writes=True)
+        finally:
+            _Passage.committing = None
         passage.pass_by("after")
-        passage.lose_reply()
+        if not self.is_shared:
+            passage.lose_reply()
         return result
 
     setattr(Store, "_transact", transact)  # noqa: B010  # an assignment would need an ignore
 
+    event.listen(Engine, "commit", _commit_comes)
     event.listen(Engine, "after_cursor_execute", _count_statement)
     for name in ("fetch", "execute"):
         _count_calls(Prepared, name)
+
+
+def _commit_comes(connection: Connection) -> None:
+    if _Passage.committing is not None and connection.dialect.name == "postgresql":
+        _Passage.committing.cut_off_reply(connection)
 
 
 def _count_statement(*arguments: object) -> None:

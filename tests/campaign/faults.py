@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tests.campaign import failpoints, plan, strays
 from tests.campaign.facts import Freeze, Strike, Trouble
@@ -101,7 +101,7 @@ class Faults:
             return False
         crew, pid = found
         at = boottime()
-        if not _send(pid, signal.SIGKILL, parent=crew.pid):
+        if not send(pid, signal.SIGKILL, parent=crew.pid):
             return False
         self._strike(fault, at, [pid])
         return True
@@ -123,7 +123,7 @@ class Faults:
         at = boottime()
         # Stopped first, so that it cannot take its workers' death for one of theirs.
         os.kill(crew.pid, signal.SIGSTOP)
-        hit = [pid for pid in workers if _send(pid, signal.SIGKILL, parent=crew.pid)]
+        hit = [pid for pid in workers if send(pid, signal.SIGKILL, parent=crew.pid)]
         os.kill(crew.pid, signal.SIGKILL)
         self._strike(fault, at, [crew.pid, *hit], crew.name)
         return True
@@ -146,7 +146,7 @@ class Faults:
             return False
         crew, pid = found
         at = boottime()
-        if not _send(pid, signal.SIGSTOP, parent=crew.pid):
+        if not send(pid, signal.SIGSTOP, parent=crew.pid):
             return False
         self._strike(fault, at, [pid])
         self._thaw_later(at, fault, [pid], crew)
@@ -160,15 +160,18 @@ class Faults:
         os.kill(crew.pid, signal.SIGSTOP)
         crew.frozen = True
         hit = [
-            pid for pid in self.stage.workers(crew) if _send(pid, signal.SIGSTOP, parent=crew.pid)
+            pid for pid in self.stage.workers(crew) if send(pid, signal.SIGSTOP, parent=crew.pid)
         ]
         self._strike(fault, at, [crew.pid, *hit], crew.name)
         self._thaw_later(at, fault, [*hit, crew.pid], crew)
         return True
 
-    def _thaw_later(self, at: float, fault: Fault, pids: list[int], crew: Crew) -> None:
+    def _freeze_seconds(self, fault: Fault) -> float:
         terms = self.stage.terms
-        seconds = terms.lease_seconds * terms.freeze_leases + fault.amount
+        return terms.lease_seconds * terms.freeze_leases + fault.amount
+
+    def _thaw_later(self, at: float, fault: Fault, pids: list[int], crew: Crew) -> None:
+        seconds = self._freeze_seconds(fault)
         births = [(pid, strays.command_line(pid)) for pid in pids]
 
         def thaw() -> None:
@@ -176,12 +179,17 @@ class Faults:
                 if strays.command_line(pid) == command:
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGCONT)
+            crew.has_frozen = False
             if crew.frozen:
                 crew.frozen = False
                 self.freezes.append(Freeze(crew.name, at, boottime() + _AWAKENING_SECONDS))
 
+        crew.has_frozen = True
         self._do_later(seconds, thaw)
         time.sleep(0.002)  # until the signal has done its work
+        self._note_frozen_lock(pids, at, seconds)
+
+    def _note_frozen_lock(self, pids: list[int], at: float, seconds: float) -> None:
         if _holds_lock(pids, self.stage.location.lock):
             self.troubles.append(Trouble(at, at + seconds + 1.0, "the write lock was frozen"))
 
@@ -305,7 +313,7 @@ class Faults:
         client.on_end = on_end
         return True
 
-    _HOW: ClassVar[dict[str, Callable[[Faults, Fault], bool]]] = {
+    _HOW: ClassVar[dict[str, Callable[[Any, Fault], bool]]] = {
         plan.WORKER_KILLED: _kill_worker,
         plan.SUPERVISOR_KILLED: _kill_supervisor,
         plan.BOTH_KILLED: _kill_both,
@@ -345,7 +353,7 @@ def _holds_lock(pids: list[int], path: Path) -> bool:
     return False
 
 
-def _send(pid: int, number: int, *, parent: int) -> bool:
+def send(pid: int, number: int, *, parent: int) -> bool:
     """Send a signal to a child of ``parent``; False if it is none any more."""
     try:
         descriptor = os.pidfd_open(pid)

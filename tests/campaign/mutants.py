@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select
 
+from queuectl.db import postgresql
 from queuectl.db.engine import Store
 from queuectl.db.models import AttemptRow, WorkerRow
 from queuectl.db.prepared import Prepared
@@ -25,7 +26,7 @@ from queuectl.service import choice, claims, jobs, queues, statements, workers
 from queuectl.service.choice import Room
 from queuectl.service.rows import ATTEMPT_FIELDS
 from queuectl.worker import processes, rescue, slots, supervisor, worker
-from tests.campaign import plan
+from tests.campaign import plan, server
 from tests.campaign.terms import Terms
 
 VARIABLE = "CAMPAIGN_MUTANT"
@@ -49,6 +50,9 @@ class Mutant:
     slots: int = 2
     backlog: int = 10
     largest_batch: int = 8
+    #: Where it shows: what ``--store`` is given, if that is not a file.
+    store: str | None = None
+    leaving_seconds: float = 5.0
 
     def change(self, terms: Terms) -> Terms:
         """Return the terms of the short campaign that must catch it."""
@@ -67,7 +71,7 @@ class Mutant:
             backlog=self.backlog,
             largest_batch=self.largest_batch,
             stuck_seconds=8.0,
-            leaving_seconds=5.0,
+            leaving_seconds=self.leaving_seconds,
             freeze_leases=2.5,
         )
 
@@ -246,6 +250,18 @@ def _record_apart() -> None:
     _put(claims, "take_turn", turn_in_two)
 
 
+# Who is cut off
+
+
+def _go_on_when_cut_off() -> None:
+    _put(worker.Worker, "_renew", lambda self, store, begun: None)
+    _put(supervisor.Supervisor, "_judge_silence", lambda self: None)
+
+
+def _repeat_lost_turns() -> None:
+    _put(postgresql, "is_outcome_unknown", lambda error: False)
+
+
 _FREEZES = {plan.TREE_FROZEN: 1}
 _OVERTAKEN = {"nap 28": 1}
 _CLIENTS = {plan.CLIENT_KILLED: 1, plan.FAILPOINT: 2}
@@ -365,6 +381,35 @@ MUTANTS: Mapping[str, Mutant] = {
         {plan.WORKER_KILLED: 1},
         _LONG,
         faults=6,
+    ),
+    "cut-off-goes-on": Mutant(
+        "on a server: a worker that is cut off lets its jobs go on, and so does its supervisor",
+        "I2",
+        _go_on_when_cut_off,
+        {plan.PARTITIONED: 1},
+        _OVERTAKEN,
+        faults=2,
+        jobs=6,
+        workers=2,  # so that some are idle, and take what is taken back
+        slots=1,
+        backlog=3,
+        largest_batch=2,
+        store=server.OWN,
+        leaving_seconds=30.0,
+    ),
+    "repeat-lost-turn": Mutant(
+        "on a server: a turn whose commit was not confirmed is made again, as if it did not stand",
+        "I6",
+        _repeat_lost_turns,
+        {plan.REPLY_LOST: 1},
+        {"quick": 1},
+        {"take_turn": 1},
+        faults=8,
+        jobs=300,
+        faults_per_second=4.0,
+        backlog=50,
+        store=server.OWN,
+        leaving_seconds=30.0,
     ),
 }
 

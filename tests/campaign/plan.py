@@ -17,6 +17,12 @@ DISK_FULL = "disk full"
 SYNC_FAILED = "sync failed"
 REPLY_LOST = "commit's reply lost"
 STOPPED = "stopped"
+#: Those of a store on a server.
+SERVER_PROCESS_KILLED = "server process killed"
+SERVER_RESTARTED = "server restarted"
+SERVER_KILLED = "server killed"
+CONNECTION_ENDED = "connection ended"
+PARTITIONED = "host cut off"
 
 #: How often each kind comes up.
 KINDS: Mapping[str, int] = {
@@ -32,6 +38,19 @@ KINDS: Mapping[str, int] = {
     REPLY_LOST: 4,
     STOPPED: 2,
 }
+
+#: The same where the store is on a server: what only happens to a file is left out.
+SERVER_KINDS: Mapping[str, int] = {
+    **{kind: weight for kind, weight in KINDS.items() if kind not in (DISK_FULL, SYNC_FAILED)},
+    SERVER_PROCESS_KILLED: 4,
+    SERVER_RESTARTED: 3,
+    SERVER_KILLED: 3,
+    CONNECTION_ENDED: 4,
+    PARTITIONED: 6,
+}
+
+#: What a server that is somebody else's is spared.
+OWN_SERVER_KINDS = (SERVER_PROCESS_KILLED, SERVER_RESTARTED, SERVER_KILLED)
 
 #: The transactions at which a process is killed: the service function that runs each.
 TRANSACTIONS: Mapping[str, int] = {
@@ -63,6 +82,9 @@ JOBS: Mapping[str, int] = {
     "print": 2,
     "tick 20": 2,
 }
+
+#: The same where the store is on a server: some run for longer than a lease.
+SERVER_JOBS: Mapping[str, int] = {**JOBS, "nap 30": 4}
 
 
 @dataclass(frozen=True, slots=True)

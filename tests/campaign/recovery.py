@@ -11,7 +11,15 @@ from tests.campaign.facts import Facts, StoredAttempt
 from tests.campaign.history import CLOCK_SLACK_SECONDS, History, Moment, tell
 
 #: Kinds after which the affected job must start again soon.
-RECOVERED = (plan.WORKER_KILLED, plan.BOTH_KILLED, plan.FAILPOINT, plan.WORKER_FROZEN)
+RECOVERED = (
+    plan.WORKER_KILLED,
+    plan.BOTH_KILLED,
+    plan.FAILPOINT,
+    plan.WORKER_FROZEN,
+    plan.PARTITIONED,
+)
+#: Those after which somebody has to wait for a lease first.
+WAITING = (plan.WORKER_FROZEN, plan.PARTITIONED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +29,7 @@ class Recovery:
     kind: str
     job: str
     seconds: float
-    #: Whether nothing else was in the way: no full disk, no stop, nobody frozen.
+    #: Whether nothing else was in the way: no full disk, no stop, nobody frozen, no absent server.
     clear: bool
 
 
@@ -55,14 +63,15 @@ def _recovery(history: History, kind: str, at: float, attempt: StoredAttempt) ->
         return
     begun = following.start
     clear = not any(
-        trouble.begin <= begun and at <= trouble.end for trouble in history.facts.troubles
+        trouble.begin <= begun and at <= trouble.end and trouble.why != kind
+        for trouble in history.facts.troubles
     )
     yield Recovery(kind, attempt.job, max(0.0, begun - at), clear)
 
 
 def find_slowest(history: History, recoveries: Iterable[Recovery]) -> Slowest | None:
     """Return the clear recovery from a kill that took longest, with its job's history."""
-    clear = [r for r in recoveries if r.clear and r.kind != plan.WORKER_FROZEN]
+    clear = [r for r in recoveries if r.clear and r.kind not in WAITING]
     slowest = max(clear, key=lambda recovery: recovery.seconds, default=None)
     if slowest is None:
         return None

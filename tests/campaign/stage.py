@@ -7,7 +7,6 @@ start; every few of them is started anew all the same, as a user would. Orphans 
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import json
@@ -20,16 +19,18 @@ from pathlib import Path
 from random import Random
 
 from queuectl.cli import program
-from queuectl.settings import StoreLocation, locate_store
+from queuectl.settings import ServerLocation, StoreLocation, locate_store
 from queuectl.worker import processes
-from tests.campaign import failpoints, mutants, plan, strays
+from tests.campaign import failpoints, mutants, plan, server, strays
 from tests.campaign.facts import Batch
 from tests.campaign.failpoints import boottime
+from tests.campaign.hosts import Host, make_host
+from tests.campaign.strays import die_with_parent
 from tests.campaign.terms import Terms
-from tests.campaign.window import Window
+from tests.campaign.window import Window, open_window
+from tests.supervision import address_of
 
 _HERE = Path(__file__).parent
-_PR_SET_PDEATHSIG = 1
 #: Every so many calls is a program of its own.
 _ANEW = 25
 _FRESH = "import sys; from queuectl.cli import main; sys.argv[0] = 'queuectl'; main()"
@@ -56,7 +57,11 @@ class Crew:
 
     name: str
     pid: int
+    #: The machine that it seems to run on; None where the store is a file.
+    host: Host | None = None
+    #: Whether all of it is stopped, or one of its workers.
     frozen: bool = False
+    has_frozen: bool = False
 
 
 @dataclass(slots=True)
@@ -70,6 +75,8 @@ class Stage:
     requeues: dict[str, int] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
     asked_jobs: int = 0
+    hosts: list[Host] = field(default_factory=list)
+    server: server.OwnServer | None = None
     location: StoreLocation = field(init=False)
     folder: Path = field(init=False)
     window: Window = field(init=False)
@@ -77,11 +84,21 @@ class Stage:
     _started: int = 0
 
     def __post_init__(self) -> None:
-        self.location = locate_store(self.terms.store)
+        store = self.terms.store
+        if store == server.OWN:
+            self.server = server.OwnServer()
+            store = self.server.url
+        self.location = locate_store(store)
         files = Path(self.terms.files) if self.terms.files else self.location.folder
-        self.folder = files / f"{self.location.path.name}.campaign"
-        self.window = Window(self.location.path)
+        self.folder = files / f"{self._name}.campaign"
+        self.window = open_window(self.location)
         self.random = plan.make_random(self.terms.seed ^ 0x5EED)
+
+    @property
+    def _name(self) -> str:
+        if isinstance(self.location, ServerLocation):
+            return f"postgresql-{self.terms.seed}"
+        return self.location.path.name
 
     @property
     def orders(self) -> Path:
@@ -117,10 +134,26 @@ class Stage:
         if self.terms.mutant:
             os.environ[mutants.VARIABLE] = self.terms.mutant
         processes.become_subreaper()
-        _import_all()
+        _import_all(self.location)
         failpoints.install()
         mutants.install_named(self.terms.mutant)
+        if isinstance(self.location, ServerLocation):
+            self._set_up_server(self.location)
         self._settings()
+
+    def _set_up_server(self, location: ServerLocation) -> None:
+        if self.server is None:
+            server.create_database(location.url)
+        for number in range(1, self.terms.hosts + 1):
+            self.hosts.append(make_host(f"h{number}", self.folder, location))
+        self._require(["db", "upgrade"])
+
+    def tear_down(self) -> None:
+        """End what is not part of what is tried: networks, and the server if it is our own."""
+        for host in self.hosts:
+            host.close()
+        if self.server is not None:
+            self.server.stop()
 
     def _settings(self) -> None:
         for name, value in (
@@ -129,11 +162,16 @@ class Stage:
             ("max-crashes", 50),
             ("output-limit", "64KiB"),
         ):
-            code = self._wait(self.run(["config", "set", name, str(value)], name="config"))
-            if code != 0:
-                raise RuntimeError(f"config set {name} ended with {code}")
+            self._require(["config", "set", name, str(value)])
 
-    def _wait(self, pid: int) -> int:
+    def _require(self, arguments: list[str]) -> None:
+        if (code := self.wait_for(arguments)) != 0:
+            told = (self.folder / f"{arguments[0]}.err").read_text()
+            raise RuntimeError(f"{' '.join(arguments)} ended with {code}: {told}")
+
+    def wait_for(self, arguments: list[str]) -> int:
+        """Run one call of the command line to its end; return its exit code."""
+        pid = self.run(arguments, name=arguments[0])
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
     # Processes
@@ -145,8 +183,12 @@ class Stage:
         name: str,
         stdin: Path = Path(os.devnull),
         environment: Mapping[str, str] | None = None,
+        address: str | None = None,
     ) -> int:
-        """Start one call of the command line; return its process id."""
+        """Start one call of the command line; return its process id.
+
+        ``address`` is the store's where it is not reached in the ordinary way.
+        """
         self._started += 1
         anew = self._started % _ANEW == 0
         sys.stdout.flush()
@@ -156,7 +198,7 @@ class Stage:
             return pid
         try:
             self._become(name, stdin, environment or {})
-            words = ["--db", str(self.location), *arguments]
+            words = ["--db", address or address_of(self.location), *arguments]
             if anew:
                 os.execv(sys.executable, [sys.executable, "-c", _FRESH, *words])  # noqa: S606  # our own program
             os._exit(program.run(words))
@@ -181,11 +223,25 @@ class Stage:
         """Start one supervisor."""
         name = f"s{self._started}"
         size = ["--count", str(self.terms.workers), "--concurrency", str(self.terms.slots)]
+        environment = {"CAMPAIGN_SUPERVISOR": name}
+        host = self._emptiest_host()
+        if host is not None:
+            environment["HOME"] = str(host.home)
         pid = self.run(
-            ["worker", "start", *size], name=name, environment={"CAMPAIGN_SUPERVISOR": name}
+            ["worker", "start", *size],
+            name=name,
+            environment=environment,
+            address=None if host is None else host.url,
         )
-        crew = self.crews[pid] = Crew(name, pid)
+        crew = self.crews[pid] = Crew(name, pid, host)
         return crew
+
+    def _emptiest_host(self) -> Host | None:
+        """Return the host with the fewest supervisors, if there are hosts."""
+        crews = list(self.crews.values())
+        return min(
+            self.hosts, key=lambda host: sum(crew.host is host for crew in crews), default=None
+        )
 
     def workers(self, crew: Crew) -> list[int]:
         """Return the workers of a supervisor: children that are forks of it."""
@@ -286,14 +342,11 @@ class Stage:
                 self.complaints.append(f"supervisor {crew.name} ended with {code}")
 
 
-def die_with_parent(number: int) -> None:
-    """Let the kernel send this process a signal when its parent dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
-
-
-def _import_all() -> None:
+def _import_all(location: StoreLocation) -> None:
     """Import what the calls will need, so that no fork has to; then they share its pages."""
     for name in ("enqueue", "worker", "dlq", "config"):
         importlib.import_module(f"queuectl.cli.{name}")
+    for name in ("postgresql", "listening") if isinstance(location, ServerLocation) else ():
+        importlib.import_module(f"queuectl.db.{name}")
     gc.collect()
     gc.freeze()

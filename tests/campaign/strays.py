@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 #: In the environment of all that a campaign starts; its value is the campaign's folder.
 MARK = "CAMPAIGN_FOLDER"
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,11 @@ class Process:
 
     def is_alive(self) -> bool:
         return _birth(self.pid) == self.born
+
+
+def die_with_parent(number: int) -> None:
+    """Let the kernel send this process a signal when its parent dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def find(folder: Path) -> list[Process]:

@@ -14,7 +14,7 @@ class Terms:
 
     faults: int
     seed: int
-    #: The store's path, or its URL.
+    #: The store's path, or its URL; or ``postgresql``: a server of the campaign's own.
     store: str
     jobs: int
     #: The folder of the campaign's own files; None: beside the store.
@@ -22,6 +22,8 @@ class Terms:
     lease_seconds: float = 2.0
     faults_per_second: float = 3.0
     supervisors: int = 2
+    #: How many machines there seem to be, where the store is on a server.
+    hosts: int = 2
     workers: int = 2
     slots: int = 2
     kinds: Mapping[str, int] = field(default_factory=lambda: plan.KINDS)

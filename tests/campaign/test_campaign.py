@@ -1,6 +1,7 @@
 """Five hundred faults on every run of the tests; the same command runs for hours.
 
-Rows C1 to C5, T1, S3, S4, R1 and R2 of the table in docs/reliability.md come up in it at random.
+Rows C1 to C5, T1, S3, S4, R1 and R2 of the table in docs/reliability.md come up in it at random;
+on a server, with two hosts, rows P1 to P5.
 """
 
 from __future__ import annotations
@@ -13,19 +14,27 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaign import strays
+from tests.campaign import plan, strays
 from tests.cli.conftest import PROGRAM
 from tests.supervision import marked_environment
 
 #: Another seed than that of the long run, so that they are different plans.
 _SEED = 500
+#: One with each fault of a server, several times.
+_SERVER_SEED = 656
 _LIMIT_SECONDS = 900
 
 
-def run_campaign(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a campaign on a store in this folder; its end is waited for, whatever it takes."""
+def run_campaign(
+    folder: Path, *arguments: str, store: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a campaign on a store in this folder; its end is waited for, whatever it takes.
+
+    ``store`` is another store, of which only the campaign's own files are in the folder.
+    """
+    place = ["--store", store or str(folder / "queue.db"), "--files", str(folder)]
     return subprocess.run(
-        [sys.executable, "-m", "tests.campaign", "--store", str(folder / "queue.db"), *arguments],
+        [sys.executable, "-m", "tests.campaign", *place, *arguments],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
@@ -90,3 +99,24 @@ def test_five_hundred_faults_break_no_invariant(
         assert folder.is_dir()
         assert strays.find(folder) == []
         assert_sound(tmp_path, number)
+
+
+@pytest.mark.timeout(_LIMIT_SECONDS + 30)
+def test_faults_of_a_server_and_of_the_network_to_it_break_no_invariant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``audit`` and ``doctor`` look at the store before its server is stopped; see I7."""
+    arguments = ["--faults", "120", "--seed", str(_SERVER_SEED), "--stores", "2", "--lease", "5"]
+
+    ended = run_campaign(tmp_path, *arguments, "--rate", "1.5", store="postgresql")
+
+    with capsys.disabled():
+        sys.stdout.write(f"\n{ended.stdout}\n")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "every invariant holds" in ended.stdout
+    for fault in set(plan.SERVER_KINDS).difference(plan.KINDS):
+        assert f" {fault}\n" in ended.stdout
+    for store in range(2):
+        folder = tmp_path / f"postgresql-{_SERVER_SEED * 1000 + store}.campaign"
+        assert folder.is_dir()
+        assert strays.find(folder) == []

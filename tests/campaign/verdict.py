@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import ceil
 from statistics import median
 
-from tests.campaign import plan
 from tests.campaign.checker import INVARIANTS, Breach, Verdict, shortest
 from tests.campaign.history import Moment
-from tests.campaign.recovery import Recovery
+from tests.campaign.recovery import WAITING, Recovery
 
 
 def render(verdicts: Sequence[Verdict], command: str, seconds: float) -> str:
@@ -65,10 +64,10 @@ def _recoveries(recoveries: list[Recovery]) -> Iterator[str]:
     for kind in kinds:
         of_kind = [recovery for recovery in clear if recovery.kind == kind]
         yield from _row(kind, of_kind)
-    kills = [recovery for recovery in clear if recovery.kind != plan.WORKER_FROZEN]
+    kills = [recovery for recovery in clear if recovery.kind not in WAITING]
     yield from _row("all kills", kills)
     others = [recovery for recovery in recoveries if not recovery.clear]
-    yield from _row("with a full disk, stop or freeze between", others)
+    yield from _row("with something else in the way", others)
 
 
 def _slowest(verdicts: Sequence[Verdict]) -> Iterator[str]:

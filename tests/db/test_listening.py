@@ -96,6 +96,20 @@ def test_a_lost_connection_rings_and_is_listened_on_again(store: Store, other: S
         assert bell.fileno == descriptor
 
 
+def test_a_connection_that_was_lost_before_it_was_listened_on_is_made_anew(
+    store: Store, other: Store
+) -> None:
+    pid = store.read(lambda connection: connection.scalar(text("SELECT pg_backend_pid()")))
+    other.read(lambda c: c.execute(text(f"SELECT pg_terminate_backend({pid}, 10000)")))
+
+    with store.doorbell() as bell:
+        store.read(lambda connection: None)
+
+        assert bell.heard()
+        add(other)
+        assert bell.wait(LIMIT_SECONDS)
+
+
 def test_behind_a_pooler_it_says_that_it_hears_nothing(
     location: ServerLocation, tmp_path: Path
 ) -> None:

@@ -12,12 +12,12 @@ import psycopg
 import pytest
 
 from queuectl.db.engine import Store
-from queuectl.service import config
-from queuectl.settings import ServerLocation
+from queuectl.service import config, workers
+from queuectl.settings import ServerLocation, locate_store
 from queuectl.worker import processes
 from tests.jobs import add, attempts_of, state_of
 from tests.proxies import Proxy
-from tests.supervision import Supervisors
+from tests.supervision import Supervisor, Supervisors
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.postgresql
@@ -78,6 +78,30 @@ def test_a_cut_off_worker_ends_its_jobs_while_its_lease_lasts(
     assert all(attempt.outcome != "failed" for attempt in attempts_of(store, "a"))
 
 
+def test_a_cut_off_worker_ends_what_its_jobs_left_although_a_call_of_the_store_goes_on(
+    store: Store, proxy: Proxy, server: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    """P2, R1: it is on its way to connect again for longer than its lease lasts."""
+    location = locate_store(f"{proxy.location.url}&connect_timeout=60")
+    config.set_option(store, "lease", _LEASE_SECONDS)
+    leave = f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 600' & exec sleep 600"
+    add(store, leave, id="a")
+    far = Supervisors(location, tmp_path)
+    try:
+        far.start()
+        stray = int(
+            wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        )
+
+        proxy.cut()
+        wait_until(lambda: not processes.is_alive(stray))
+
+        assert _lease_left(server) > 0
+    finally:
+        proxy.heal()
+        far.end()
+
+
 def test_a_cut_off_worker_that_is_frozen_as_well_is_ended_while_its_lease_lasts(
     store: Store,
     proxy: Proxy,
@@ -100,6 +124,58 @@ def test_a_cut_off_worker_that_is_frozen_as_well_is_ended_while_its_lease_lasts(
 
     assert _lease_left(server) > 0
     assert not supervisor.events("cut-off")
+
+
+def _fall_over(supervisor: Supervisor) -> None:
+    """Let a supervisor die with its workers in one blow; what they started lives on."""
+    supervisor.signal(signal.SIGSTOP)
+    for pid in supervisor.worker_pids():
+        os.kill(pid, signal.SIGKILL)
+    supervisor.signal(signal.SIGKILL)
+    supervisor.wait()
+
+
+def test_what_a_dead_neighbour_left_is_ended_although_the_store_is_out_of_reach(
+    store: Store, proxy: Proxy, far: Supervisors, tmp_path: Path
+) -> None:
+    """P2, C3: another machine may start its job when the lease is over; nobody here can ask."""
+    config.set_option(store, "lease", 600)
+    add(store, f"echo $$ >> {tmp_path}/pids; exec sleep 600", id="a")
+    struck = far.start()
+    job = int(wait_until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text()))
+    far.start()
+
+    proxy.cut()
+    _fall_over(struck)
+    wait_until(lambda: not processes.is_alive(job))
+
+    assert state_of(store, "a") == "processing"
+    proxy.heal()
+    wait_until(lambda: len((tmp_path / "pids").read_text().split()) == 2)
+    assert [attempt.outcome for attempt in attempts_of(store, "a")] == ["lost"]
+
+
+def test_what_a_dead_worker_left_is_ended_although_its_job_was_taken_back_elsewhere(
+    store: Store,
+    proxy: Proxy,
+    far: Supervisors,
+    server: psycopg.Connection[Any],
+    tmp_path: Path,
+) -> None:
+    """C3: its host was away for longer than its lease, and comes back."""
+    add(store, f"echo $$ >> {tmp_path}/pids; exec sleep 600", id="a")
+    struck = far.start()
+    job = int(wait_until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text()))
+    [worker_id] = workers.suspects(store).near
+    _fall_over(struck)
+    server.execute("UPDATE workers SET lease_expires_at = now() - interval '1 second'")
+    assert workers.rescue(store, []) == ["a"]
+    assert processes.is_alive(job)
+
+    far.start()
+    wait_until(lambda: not processes.is_alive(job))
+
+    wait_until(lambda: not (proxy.location.workers / worker_id).exists())
 
 
 def _lease_left(server: psycopg.Connection[Any]) -> float:
