@@ -81,7 +81,7 @@ def test_a_cut_off_worker_ends_its_jobs_while_its_lease_lasts(
 def test_a_cut_off_worker_ends_what_its_jobs_left_although_a_call_of_the_store_goes_on(
     store: Store, proxy: Proxy, server: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
-    """P2, R1: it is on its way to connect again for longer than its lease lasts."""
+    """P2: it is on its way to connect again for longer than its lease lasts."""
     location = locate_store(f"{proxy.location.url}&connect_timeout=60")
     config.set_option(store, "lease", _LEASE_SECONDS)
     leave = f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 600' & exec sleep 600"
