@@ -29,6 +29,7 @@ class Actor:
     ) -> None:
         self.store = store = Store(location)
         self.id = worker_id
+        store.read(lambda connection: None)  # as a supervisor does before: it makes the folders
         served = None if queues is None else tuple(queues)
         self.lock = presence.take(location, worker_id, create=True)
         registration = workers.Registration(
