@@ -29,14 +29,19 @@ def ready():
 
 
 def start_script(
-    folder: Path, store: Path | str, code: str, *, under: Sequence[str] = ()
+    folder: Path,
+    store: Path | str,
+    code: str,
+    *,
+    under: Sequence[str] = (),
+    words: Sequence[str] = (),
 ) -> subprocess.Popen[str]:
     """Start a script on a store, ``under`` another program; talk to it through its pipes.
 
-    ``ready()`` in it says so and waits for a line.
+    ``ready()`` in it says so and waits for a line. ``words`` are its arguments from the second on.
     """
     return subprocess.Popen(
-        [*under, sys.executable, "-c", _PREAMBLE + code, str(store)],
+        [*under, sys.executable, "-c", _PREAMBLE + code, str(store), *words],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

