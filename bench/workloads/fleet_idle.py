@@ -120,8 +120,10 @@ class _Idler:
             self._worker._look(self._store)
             self._worker._rescue(self._store)
             self._worker._beat(self._store, time.monotonic())
-        self._worker._beat_at = time.monotonic() + random.uniform(0, 10)  # noqa: S311
-        self._worker._look_at = time.monotonic() + random.uniform(0, POLL_SERVER_SECONDS)  # noqa: S311
+        now = time.monotonic()
+        jitter = random.random()  # noqa: S311  # no secret
+        self._worker._beat_at = now + jitter * 10
+        self._worker._look_at = now + jitter * POLL_SERVER_SECONDS
 
     def __exit__(self, *exception: object) -> None:
         self._resources.close()

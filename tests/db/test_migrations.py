@@ -135,7 +135,7 @@ def test_a_newer_store_is_refused_with_both_versions(store: Store) -> None:
 
 
 def allow(store: Store, revision: str, usable_from: str) -> None:
-    statement = f"UPDATE store SET revision = '{revision}', usable_from = '{usable_from}'"  # noqa: S608
+    statement = f"UPDATE store SET revision = '{revision}', usable_from = '{usable_from}'"  # noqa: S608  # the test's own
     store.write(lambda connection: connection.exec_driver_sql(statement))
 
 
