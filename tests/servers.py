@@ -110,12 +110,12 @@ def connect(database: str = "postgres") -> psycopg.Connection[Any]:
 
 
 @contextmanager
-def new_database(name: str) -> Iterator[str]:
-    """A database without tables, this process's own; yields its URL."""
+def new_database(name: str, how: str = "") -> Iterator[str]:
+    """A database without tables, this process's own, made with options; yields its URL."""
     name = f"{name}_{os.getpid()}"
     with connect() as admin:
         admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
-        admin.execute(f"CREATE DATABASE {name}".encode())
+        admin.execute(f"CREATE DATABASE {name} {how}".encode())
     yield url_of(name)
     with connect() as admin:
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())

@@ -84,6 +84,7 @@ def _connect(location: ServerLocation) -> ServerConnection:
     }
     if os.environ.get("PGCONNECT_TIMEOUT"):
         defaults.pop("connect_timeout", None)
+    defaults["client_encoding"] = "UTF8"  # an SQL_ASCII database's texts would be bytes
     # Statements begin and commit as _begin says; the driver adds nothing of its own.
     return ServerConnection.connect(location.url, autocommit=True, **defaults)
 

@@ -130,6 +130,17 @@ def test_the_variables_of_libpq_count(
         assert count_of(store) == 0
 
 
+def test_a_database_without_an_encoding_holds_every_text() -> None:
+    """A server that was made without a locale has such databases: SQL_ASCII."""
+    with servers.new_database("plain", "ENCODING SQL_ASCII TEMPLATE template0 LOCALE 'C'") as url:
+        location = locate_store(f"{url}&client_encoding=LATIN1", {})
+        schema.upgrade(location)
+        with closing(open_store(location)) as store:
+            add(store, "echo ☃", id="a")
+
+            assert jobs.find(store, "a").command == "echo ☃"
+
+
 @pytest.mark.parametrize(
     ("url", "reason", "kind"),
     [
