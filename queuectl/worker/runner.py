@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import signal
 import time
 from collections.abc import Mapping
@@ -77,9 +78,13 @@ class Execution:
         processes.signal_group(self.pid, signal.SIGKILL)
 
     def wait(self) -> None:
-        """Wait until a command that was killed is dead, and what it left has been handed on."""
-        with suppress(ChildProcessError):  # it has been reaped already
-            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        """Wait until a command that was killed is dead, and what it left has been handed on.
+
+        At most ``processes.BURIAL_SECONDS``: one that hangs in the kernel may never be.
+        """
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        poll.poll(processes.BURIAL_SECONDS * 1000)
 
     def reap(self) -> tuple[int, resource.struct_rusage]:
         """Kill what is left of the group and take in the shell's status; call it once."""

@@ -216,6 +216,17 @@ def test_a_recovery_in_times_of_trouble_is_set_apart() -> None:
     assert [recovery.clear for recovery in judge(facts).recoveries] == [False]
 
 
+def test_a_host_that_is_cut_off_stands_in_nobodys_way_but_others() -> None:
+    cut = Trouble(10.3, 13.0, plan.PARTITIONED)
+    struck = replace(SOUND.strikes[0], kind=plan.PARTITIONED)
+
+    own = judge(replace(SOUND, strikes=(struck,), troubles=(cut,)))
+    others = judge(replace(SOUND, troubles=(cut,)))
+
+    assert [(r.kind, r.clear) for r in own.recoveries] == [(plan.PARTITIONED, True)]
+    assert [(r.kind, r.clear) for r in others.recoveries] == [(plan.WORKER_KILLED, False)]
+
+
 @pytest.mark.parametrize("line", ["", "start j1 1 1-2 w s 5 10.0 -", "start j1 1 1-2 w s 5 10."])
 def test_a_line_that_is_not_whole_is_no_sign(line: str) -> None:
     assert parse_sign(line) is None
@@ -229,6 +240,8 @@ def test_the_same_seed_makes_the_same_plan() -> None:
     assert first(7) == first(7)
     assert first(7) != first(8)
     assert {fault.kind for fault in first(7)} == set(plan.KINDS)
+    on_a_server = plan.make_plan(7, 3.0, plan.SERVER_KINDS)
+    assert {next(on_a_server).kind for _ in range(2000)} == set(plan.SERVER_KINDS)
 
 
 def test_verdicts_cross_processes() -> None:
