@@ -71,9 +71,12 @@ def _open_listing(pid: int) -> int:
 def read_mark(pid: int) -> tuple[str, str] | None:
     """Return the (worker id, claim) that a process bears; None if it bears none or is gone."""
     try:
-        entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return None
+    if MARK_WORKER.encode() not in environment:  # some hold thousands of variables
+        return None
+    entries = environment.split(b"\0")
     found = dict(entry.split(b"=", 1) for entry in entries if entry.startswith(b"QUEUECTL_"))
     worker, claim = found.get(MARK_WORKER.encode()), found.get(MARK_CLAIM.encode())
     return None if worker is None or claim is None else (worker.decode(), claim.decode())
