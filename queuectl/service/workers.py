@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import (
@@ -23,16 +22,12 @@ from sqlalchemy import (
 
 from queuectl.db import presence
 from queuectl.db.engine import Store
-from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow, WorkerRow
+from queuectl.db.models import JobRow, WorkerRow
 from queuectl.db.prepared import Prepared
-from queuectl.domain.job import Ending, State
-from queuectl.domain.retry import Decision, after_crash
 from queuectl.service import config
-from queuectl.service.claims import dead_letter_row
 
 #: Rows of ended workers are kept this long, so that their names can still be looked up.
 _KEPT = timedelta(days=1)
-LOST_ERROR = "its worker died"
 
 _BEAT = Prepared(
     update(WorkerRow)
@@ -63,27 +58,8 @@ _REGISTER = Prepared(
         {column.name: bindparam(column.name) for column in WorkerRow.__table__.columns}
     )
 )
-_ALIVE = select(WorkerRow).where(WorkerRow.state == "alive").order_by(WorkerRow.started_at)
-_ALIVE_PLACES = select(WorkerRow.id, WorkerRow.boot_id).where(WorkerRow.state == "alive")
-_ALIVE_IDS = Prepared(_ALIVE_PLACES)
-_NEAR_IDS = Prepared(_ALIVE_PLACES.where(WorkerRow.boot_id == bindparam("here")))
 _PROCESSING = JobRow.state == literal_column("'processing'")
-_ORPHANS = select(JobRow.seq).where(
-    _PROCESSING, JobRow.worker_id.not_in(select(WorkerRow.id).where(WorkerRow.state == "alive"))
-)
-_ANY_ORPHAN = Prepared(_ORPHANS.limit(1))
-#: A worker elsewhere whose lease is over, by the database's clock.
-_EXPIRED = (
-    WorkerRow.state == "alive",
-    WorkerRow.lease_expires_at < func.clock_timestamp(),
-    WorkerRow.boot_id != bindparam("here"),
-)
-#: How long the first lease of a worker elsewhere still has, in seconds; negative: it is over.
-_NEXT_EXPIRY = Prepared(
-    select(
-        func.extract("epoch", func.min(WorkerRow.lease_expires_at) - func.clock_timestamp())
-    ).where(WorkerRow.state == "alive", WorkerRow.boot_id != bindparam("here"))
-)
+_ALIVE = select(WorkerRow).where(WorkerRow.state == "alive").order_by(WorkerRow.started_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +73,6 @@ class Registration:
     pid: int
     slots: int
     queues: tuple[str, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Suspects:
-    """Who may be dead. ``orphaned``: a lease is over, or a job's worker is dead or missing."""
-
-    #: Workers whose locks tell, each with its place: the id of its boot, or where several machines
-    #: share the store, this neighbourhood.
-    near: dict[str, str]
-    orphaned: bool
-    #: Until the first lease of a worker elsewhere may be over, in seconds; None: there is none.
-    quiet_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,139 +246,4 @@ def _lock_supervisors(connection: Connection, queue: str | None) -> list[str]:
     rows = connection.execute(query.with_for_update())
     return sorted(
         {row.supervisor_id for row in rows if queue is None or queue in (row.queues or ())}
-    )
-
-
-def suspects(store: Store) -> Suspects:
-    """Return who may be dead, of the workers that the store takes for alive."""
-    # Nothing is read inside the transaction: on a server all of it is one round trip.
-    return store.read(lambda connection: _ask_suspects(store, connection))()
-
-
-def _ask_suspects(store: Store, connection: Connection) -> Callable[[], Suspects]:
-    orphan = _ANY_ORPHAN.ask(connection)
-    if not store.is_shared:
-        alive = _ALIVE_IDS.ask(connection)
-        return lambda: Suspects(dict(alive()), bool(orphan()))
-    here = {"here": presence.neighbourhood(store.location)}
-    near, expiry = _NEAR_IDS.ask(connection, here), _NEXT_EXPIRY.ask(connection, here)
-
-    def read() -> Suspects:
-        [[left]] = expiry()
-        seconds = None if left is None else float(left)
-        expired = seconds is not None and seconds < 0
-        return Suspects(dict(near()), bool(orphan()) or expired, seconds)
-
-    return read
-
-
-def rescue(
-    store: Store,
-    dead: Sequence[str],
-    *,
-    started: Mapping[str, frozenset[str]] = MappingProxyType({}),
-) -> list[str]:
-    """Mark these workers dead and take their jobs back, with those of workers long gone.
-
-    Where several machines share the store, so are those elsewhere whose lease is over.
-    Call it only after what the workers left on this machine was killed and is seen gone. The
-    attempts are recorded as lost; no retry is charged, a crash is counted. ``started`` has the
-    marks of the claims that a worker had started, where that is known: the others count as never
-    made. Returns the jobs' ids.
-    """
-    return store.write(lambda connection: _rescue(store, connection, dead, started))
-
-
-def _rescue(
-    store: Store,
-    connection: Connection,
-    dead: Sequence[str],
-    started: Mapping[str, frozenset[str]],
-) -> list[str]:
-    now = datetime.now(UTC)
-    if store.is_shared:
-        expired = update(WorkerRow).where(*_EXPIRED).values(state="dead")
-        connection.execute(expired, {"here": presence.neighbourhood(store.location)})
-    connection.execute(
-        update(WorkerRow)
-        .where(WorkerRow.id.in_(dead), WorkerRow.state == "alive")
-        .values(state="dead")
-    )
-    rule = config.load(connection).backoff_rule
-    hosts = {row.id: row for row in connection.execute(select(WorkerRow))}
-    jobs = _lock_orphans(connection)
-    for job in jobs:
-        if _is_unstarted(job, started):
-            _give_back(connection, job, now)
-            continue
-        decision = after_crash(job.attempts, job.crashes, LOST_ERROR, rule)
-        _take_back(connection, job, decision, now)
-        _record_loss(connection, job, hosts.get(job.worker_id), now)
-        if decision.state is State.DEAD:
-            connection.execute(insert(DeadLetterRow), dead_letter_row(job.seq, decision, now))
-    return [job.id for job in jobs]
-
-
-def _lock_orphans(connection: Connection) -> list[Any]:
-    """Return the jobs to take back, locked against other rescuers.
-
-    A row that changed while it was being locked may have passed to a worker that registered after
-    the select had begun; so the workers are looked at once more when nobody can change it.
-    """
-    query = select(JobRow).where(JobRow.seq.in_(_ORPHANS)).with_for_update(skip_locked=True)
-    jobs = connection.execute(query).all()
-    alive = dict(_ALIVE_IDS.fetch(connection))
-    return [job for job in jobs if job.state == State.PROCESSING and job.worker_id not in alive]
-
-
-def _is_unstarted(job: Any, started: Mapping[str, frozenset[str]]) -> bool:
-    known = started.get(job.worker_id)
-    return known is not None and f"{job.seq}-{job.version}" not in known
-
-
-def _give_back(connection: Connection, job: Any, now: datetime) -> None:
-    connection.execute(
-        update(JobRow)
-        .where(JobRow.seq == job.seq, JobRow.version == job.version)
-        .values(
-            state=State.PENDING,
-            version=JobRow.version + 1,
-            runs=JobRow.runs - 1,
-            updated_at=now,
-            worker_id=None,
-            claimed_at=None,
-        )
-    )
-
-
-def _take_back(connection: Connection, job: Any, decision: Decision, now: datetime) -> None:
-    connection.execute(
-        update(JobRow)
-        .where(JobRow.seq == job.seq, JobRow.version == job.version)
-        .values(
-            state=decision.state,
-            version=JobRow.version + 1,
-            crashes=decision.crashes,
-            last_error=decision.last_error,
-            finished_at=now if decision.state is State.DEAD else None,
-            updated_at=now,
-            worker_id=None,
-            claimed_at=None,
-        )
-    )
-
-
-def _record_loss(connection: Connection, job: Any, worker: Any, now: datetime) -> None:
-    connection.execute(
-        insert(AttemptRow).values(
-            job_seq=job.seq,
-            run=job.runs,
-            worker_id=job.worker_id or "",
-            host=worker.host if worker is not None else "",
-            pid=worker.pid if worker is not None else 0,
-            started_at=job.claimed_at or now,
-            finished_at=now,
-            outcome=Ending.LOST,
-            error=LOST_ERROR,
-        )
     )

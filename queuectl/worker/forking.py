@@ -6,7 +6,7 @@ import os
 
 from queuectl.db.engine import open_store
 from queuectl.errors import QueuectlError, StoreError
-from queuectl.service import workers
+from queuectl.service import rescues, workers
 from queuectl.settings import StoreLocation
 
 
@@ -32,7 +32,7 @@ def check_store(location: StoreLocation) -> None:
         code = 0
         try:
             store = open_store(location)
-            workers.suspects(store)
+            rescues.suspects(store)
             workers.require_rights(store)
             store.close()
         except StoreError as error:

@@ -8,12 +8,12 @@ from contextlib import ExitStack
 
 from queuectl.db import presence
 from queuectl.db.engine import Store
-from queuectl.service import workers
+from queuectl.service import rescues
 from queuectl.settings import StoreLocation
 from queuectl.worker import processes
 
 
-def rescue_dead(store: Store, suspects: workers.Suspects | None = None) -> list[str]:
+def rescue_dead(store: Store, suspects: rescues.Suspects | None = None) -> list[str]:
     """Take the jobs of dead workers back; return the jobs' ids.
 
     A worker of this machine is dead when the lock on its file can be taken; of one elsewhere, its
@@ -26,7 +26,7 @@ def rescue_dead(store: Store, suspects: workers.Suspects | None = None) -> list[
         started = {}
         here = presence.neighbourhood(store.location)
         if suspects is None:
-            suspects = workers.suspects(store)
+            suspects = rescues.suspects(store)
         for worker_id, place in suspects.near.items():
             if worker_id == os.environ.get(processes.MARK_WORKER):
                 continue  # this is a command of that worker's: it would kill itself
@@ -45,7 +45,7 @@ def rescue_dead(store: Store, suspects: workers.Suspects | None = None) -> list[
             _clear_away(store.location, suspects.near)
         if not dead and not suspects.orphaned:
             return []
-        return workers.rescue(store, dead, started=started)
+        return rescues.rescue(store, dead, started=started)
 
 
 def end_left(location: StoreLocation, ended: set[str]) -> None:

@@ -22,7 +22,7 @@ from queuectl.db.wakeup import POLL_SECONDS, Bell
 from queuectl.domain.job import Claim, Ending, Outcome
 from queuectl.domain.options import OutputStore
 from queuectl.errors import Conflict, StoreError, WorkerDeclaredDead
-from queuectl.service import claims, config, recall, workers
+from queuectl.service import claims, config, recall, rescues, workers
 from queuectl.service.claims import Claimant, Settlement
 from queuectl.worker import ahead, processes, runner
 from queuectl.worker.delivery import Courier
@@ -427,7 +427,7 @@ class Worker:
 
     def _rescue(self, store: Store) -> None:
         try:
-            suspects = workers.suspects(store)
+            suspects = rescues.suspects(store)
             self._far_look_at = time.monotonic() + self._next_far_look(suspects.quiet_seconds)
             rescued = rescue_dead(store, suspects)
         except StoreError as error:

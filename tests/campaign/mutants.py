@@ -22,7 +22,7 @@ from queuectl.db.models import AttemptRow, WorkerRow
 from queuectl.db.prepared import Prepared
 from queuectl.domain.job import State
 from queuectl.domain.retry import Decision
-from queuectl.service import choice, claims, jobs, queues, statements, workers
+from queuectl.service import choice, claims, jobs, queues, rescues, statements, workers
 from queuectl.service.choice import Room
 from queuectl.service.rows import ATTEMPT_FIELDS
 from queuectl.worker import processes, rescue, slots, supervisor, worker
@@ -103,9 +103,9 @@ def without(statement: Prepared, *columns: str) -> Prepared:
 def _rescue_by_age() -> None:
     def rescue_dead(store: Store, suspects: object = None) -> list[str]:
         dead = store.read(lambda connection: _silent(connection))
-        if not dead and not workers.suspects(store).orphaned:
+        if not dead and not rescues.suspects(store).orphaned:
             return []
-        return workers.rescue(store, dead)
+        return rescues.rescue(store, dead)
 
     for room in (rescue, worker):
         _put(room, "rescue_dead", rescue_dead)

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite as SQLite
 from queuectl.db.engine import Store
 from queuectl.db.prepared import Prepared
 from queuectl.domain.job import State
-from queuectl.service import choice, claims, counts, dead_letters, jobs, workers
+from queuectl.service import choice, claims, counts, dead_letters, jobs, rescues
 from tests.actors import Hire, ended
 from tests.db.population import populate
 from tests.jobs import add
@@ -133,14 +133,14 @@ def test_an_idle_look_reads_indexes_alone(store: Store, hire: Hire) -> None:
 
 
 def test_a_rescue_reads_the_index_of_what_is_processing(store: Store) -> None:
-    plans = plans_of(store, lambda: workers.rescue(store, ["w1"]))
+    plans = plans_of(store, lambda: rescues.rescue(store, ["w1"]))
 
     assert "COVERING INDEX ix_jobs_processing" in plans.of("SELECT jobs.seq, jobs.id", "NOT IN")
     assert "SCAN jobs" not in plans.lines
 
 
 def test_looking_for_orphans_reads_the_index_of_what_is_processing(store: Store) -> None:
-    plans = plans_of(store, lambda: workers.suspects(store))
+    plans = plans_of(store, lambda: rescues.suspects(store))
 
     assert "COVERING INDEX ix_jobs_processing" in plans.of("SELECT jobs.seq")
 

@@ -15,7 +15,7 @@ from sqlalchemy import update
 
 from queuectl.db.engine import Store
 from queuectl.db.models import WorkerRow
-from queuectl.service import config, workers
+from queuectl.service import config, rescues, workers
 from tests.jobs import add, attempts_of, state_of, until
 from tests.supervision import Supervisor, Supervisors
 from tests.waiting import wait_until
@@ -54,7 +54,7 @@ def test_after_a_reboot_jobs_are_rescued_without_waiting_for_a_lease(
     add(store, f"echo run >> {tmp_path}/runs; {until(go)}", id="a", max_retries=0)
     before = supervisors.start()
     wait_until((tmp_path / "runs").exists)
-    [boot_before] = workers.suspects(store).near.values()
+    [boot_before] = rescues.suspects(store).near.values()
     fall_over(before)
     assert state_of(store, "a") == "processing"
 
@@ -64,7 +64,7 @@ def test_after_a_reboot_jobs_are_rescued_without_waiting_for_a_lease(
 
     assert (tmp_path / "runs").read_text() == "run\nrun\n"
     assert [attempt.outcome for attempt in attempts_of(store, "a")] == ["lost", "completed"]
-    [boot_after] = workers.suspects(store).near.values()
+    [boot_after] = rescues.suspects(store).near.values()
     assert boot_after != boot_before
 
 

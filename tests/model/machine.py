@@ -24,7 +24,7 @@ from queuectl.db.engine import open_store
 from queuectl.db.models import AttemptRow, JobRow, WorkerRow
 from queuectl.domain.job import Ending, Outcome
 from queuectl.domain.request import validate_request
-from queuectl.service import claims, config, dead_letters, jobs, recall, workers
+from queuectl.service import claims, config, dead_letters, jobs, recall, rescues, workers
 from queuectl.service.claims import Settlement
 from queuectl.settings import StoreLocation
 from queuectl.worker import rescue
@@ -300,7 +300,7 @@ class Services(RuleBasedStateMachine):
 
     def rescue_elsewhere(self, name: str, reply: str, w: int) -> None:
         with self.store.replying(reply):
-            workers.rescue(self.store, [self.workers[w].id])
+            rescues.rescue(self.store, [self.workers[w].id])
         self.follow(name)
 
     # The comparison

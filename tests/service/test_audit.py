@@ -8,7 +8,7 @@ import pytest
 
 from queuectl.db.engine import Store
 from queuectl.domain.job import Ending
-from queuectl.service import audit, config, dead_letters, workers
+from queuectl.service import audit, config, dead_letters, rescues, workers
 from queuectl.service.audit import Check
 from tests.actors import Hire
 from tests.jobs import add
@@ -89,7 +89,7 @@ def test_jobs_of_a_rescued_worker_pass(store: Store, hire: Hire) -> None:
     worker = hire()
     worker.claim_one()
     worker.die()
-    workers.rescue(store, ["w1"])
+    rescues.rescue(store, ["w1"])
 
     assert broken(store) == {}
 

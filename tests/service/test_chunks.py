@@ -9,7 +9,7 @@ import pytest
 
 from queuectl.db.engine import Store
 from queuectl.domain.job import Claim, Ending
-from queuectl.service import chunks, dead_letters, logs, workers
+from queuectl.service import chunks, dead_letters, logs, rescues
 from queuectl.service.chunks import Chunk, OutputReader, Shipment
 from queuectl.service.claims import Settlement
 from tests.actors import Hire, ended
@@ -50,7 +50,7 @@ def test_a_lost_claim_adds_nothing_to_its_own_output_nor_to_its_successors(
     lost_claim = slow.claim_one()
     chunks.ship(store, [more(lost_claim, Chunk(0, b"in time"), start=0)])
     slow.die()
-    workers.rescue(store, ["slow"])
+    rescues.rescue(store, ["slow"])
     claim = hire("quick").claim_one()
     chunks.ship(store, [more(claim, Chunk(0, b"of two"), start=0)])
 

@@ -11,7 +11,7 @@ from queuectl.db.engine import Store
 from queuectl.db.models import JobRow, QueueRow
 from queuectl.domain.request import JobRequest
 from queuectl.errors import WorkerDeclaredDead
-from queuectl.service import claims, jobs, workers
+from queuectl.service import claims, jobs, rescues, workers
 from tests.actors import Actor, Hire, ended
 from tests.jobs import add, state_of
 
@@ -189,7 +189,7 @@ def test_a_busy_worker_claims_nothing_past_a_job_that_crashed_one(store: Store, 
 def test_a_worker_that_was_declared_dead_cannot_take_turns(store: Store, hire: Hire) -> None:
     add(store, id="a")
     actor = hire()
-    workers.rescue(store, ["w1"])
+    rescues.rescue(store, ["w1"])
 
     with pytest.raises(WorkerDeclaredDead):
         actor.claim()

@@ -17,7 +17,7 @@ from queuectl.db import schema
 from queuectl.db.engine import Store, open_store
 from queuectl.db.models import Base, JobRow
 from queuectl.errors import Conflict, InvalidInput, SchemaMismatch, StoreError
-from queuectl.service import audit, copying, doctor, jobs, outputs, workers
+from queuectl.service import audit, copying, doctor, jobs, outputs, rescues
 from queuectl.settings import ServerLocation, StoreLocation, locate_store
 from tests import servers
 from tests.actors import Hire
@@ -66,7 +66,7 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreLoca
 def full(store: Store) -> Store:
     """A store with rows of every kind and a sequence that is ahead of them."""
     populate(store)
-    workers.rescue(store, ["w1"])
+    rescues.rescue(store, ["w1"])
     add(store, "true", id="odd", env={"B": "ö\t\\", "A": "\\N"}, priority=-3, timeout=0.1)
     add(store, id="gone")
     store.write(lambda connection: connection.execute(delete(JobRow).where(JobRow.id == "gone")))
@@ -261,7 +261,7 @@ def test_a_job_whose_worker_died_is_taken_back_before(
     with pytest.raises(Conflict, match="when the worker died"):
         copying.plan(store, target)
 
-    workers.rescue(store, [actor.id])
+    rescues.rescue(store, [actor.id])
     copy(store, target)
     with closing(open_store(target)) as copied:
         assert state_of(copied, "a") == "pending"

@@ -13,7 +13,7 @@ import pytest
 
 from queuectl.db import sqlite
 from queuectl.db.engine import Store, open_store
-from queuectl.service import config, doctor, workers
+from queuectl.service import config, doctor, rescues
 from queuectl.service.doctor import Finding, Marked
 from queuectl.settings import StoreLocation
 from tests.actors import Hire
@@ -177,7 +177,7 @@ def test_an_entry_from_the_future_tells_that_the_clock_was_set_back(store: Store
 def test_a_process_of_a_worker_that_is_gone_is_told(store: Store, hire: Hire) -> None:
     worker = hire()
     worker.die()
-    workers.rescue(store, ["w1"])
+    rescues.rescue(store, ["w1"])
 
     found = examine(store.location, {"w1": [os.getpid()], "another store's": [1]})["processes"]
 

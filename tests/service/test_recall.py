@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from queuectl.db.engine import Store
 from queuectl.domain.job import Ending
-from queuectl.service import workers
+from queuectl.service import rescues
 from queuectl.service.recall import recall
 from tests.actors import Hire, ended
 from tests.jobs import add
@@ -45,7 +45,7 @@ def test_an_attempt_that_a_rescuer_recorded_as_lost_is_not_settled(
 ) -> None:
     add(store, id="a")
     late = ended(hire().claim_one(), Ending.FAILED)
-    workers.rescue(store, ["w1"])
+    rescues.rescue(store, ["w1"])
 
     found = recall(store, "w1", [late])
 

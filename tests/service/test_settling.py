@@ -9,7 +9,7 @@ import pytest
 
 from queuectl.db.engine import Store
 from queuectl.domain.job import Ending
-from queuectl.service import config, dead_letters, jobs, workers
+from queuectl.service import config, dead_letters, jobs, rescues
 from tests.actors import Hire, ended
 from tests.jobs import add, state_of
 
@@ -133,7 +133,7 @@ def test_a_worker_that_lost_its_claim_cannot_settle(store: Store, hire: Hire) ->
     add(store, id="a")
     slow = hire("slow")
     claim = slow.claim_one()
-    workers.rescue(store, ["slow"])
+    rescues.rescue(store, ["slow"])
     again = hire("quick").claim_one()
 
     late = hire("other").turn(ended(claim))

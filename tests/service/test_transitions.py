@@ -11,7 +11,7 @@ from sqlalchemy import update
 from queuectl.db.engine import Store
 from queuectl.db.models import JobRow
 from queuectl.domain.job import TRANSITIONS, Ending, State
-from queuectl.service import config, dead_letters, workers
+from queuectl.service import config, dead_letters, rescues
 from tests.actors import Hire
 from tests.jobs import add
 
@@ -84,7 +84,7 @@ def test_the_services_make_every_change_but_cancelling_and_no_other(
     dead_letters.requeue_all(store)
     crashed = hire("crashed")
     crashed.claim_one()
-    workers.rescue(store, ["crashed"])
+    rescues.rescue(store, ["crashed"])
 
     seen = changes(store)
 
@@ -98,7 +98,7 @@ def test_every_change_of_state_adds_to_the_version(store: Store, hire: Hire) -> 
     actor.settle(actor.claim_one(), Ending.FAILED)
     dead_letters.requeue_all(store)
     actor.claim_one()
-    workers.rescue(store, ["w1"])
+    rescues.rescue(store, ["w1"])
 
     steps = store.read(
         lambda connection: connection.exec_driver_sql("SELECT versions FROM changes").all()

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, select, update
 from queuectl.db import presence
 from queuectl.db.engine import Store
 from queuectl.db.models import WorkerRow
-from queuectl.service import config, headcount, workers
+from queuectl.service import config, headcount, rescues, workers
 from queuectl.service.workers import Worker
 from queuectl.settings import ServerLocation, StoreLocation
 from tests.actors import Hire
@@ -94,7 +94,7 @@ def test_the_first_lease_is_the_stored_option(store: Store, hire: Hire) -> None:
 
 def test_a_worker_that_was_declared_dead_cannot_beat(store: Store, hire: Hire) -> None:
     hire()
-    workers.rescue(store, ["w1"])
+    rescues.rescue(store, ["w1"])
 
     assert not workers.beat(store, "w1", 30.0)
     assert not workers.beat(store, "nobody", 30.0)
@@ -181,7 +181,7 @@ def test_now_is_never_weakened_and_drain_can_be_strengthened(store: Store, hire:
 def test_a_replacement_inherits_the_stop_of_its_supervisor(store: Store, hire: Hire) -> None:
     hire("w1", supervisor_id="s")
     workers.request_stop(store, queue=None, now=True)
-    workers.rescue(store, ["w1"])
+    rescues.rescue(store, ["w1"])
 
     hire("w2", supervisor_id="s")
     hire("w3", supervisor_id="t")
@@ -194,7 +194,7 @@ def test_a_replacement_inherits_a_stop_that_came_after_its_predecessor_was_decla
 ) -> None:
     hire("w1", supervisor_id="s", queues=["a"])
     hire("w2", supervisor_id="t", queues=["b"])
-    workers.rescue(store, ["w1", "w2"])
+    rescues.rescue(store, ["w1", "w2"])
 
     assert workers.request_stop(store, queue="a", now=False) == []
     hire("w3", supervisor_id="s")

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from queuectl.db.engine import Store
-from queuectl.service import config, workers
+from queuectl.service import config, rescues
 from queuectl.settings import ServerLocation, locate_store
 from queuectl.worker import processes
 from tests.jobs import add, attempts_of, state_of
@@ -166,10 +166,10 @@ def test_what_a_dead_worker_left_is_ended_although_its_job_was_taken_back_elsewh
     add(store, f"echo $$ >> {tmp_path}/pids; exec sleep 600", id="a")
     struck = far.start()
     job = int(wait_until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text()))
-    [worker_id] = workers.suspects(store).near
+    [worker_id] = rescues.suspects(store).near
     _fall_over(struck)
     server.execute("UPDATE workers SET lease_expires_at = now() - interval '1 second'")
-    assert workers.rescue(store, []) == ["a"]
+    assert rescues.rescue(store, []) == ["a"]
     assert processes.is_alive(job)
 
     far.start()
