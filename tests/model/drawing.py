@@ -19,7 +19,7 @@ _WEIGHTS = {
     "job of worker: completed": 4,
     "job of worker: failed": 32,
     "job of worker: put back": 8,
-    "lease of worker is over: rescue elsewhere": 2,
+    "lease of worker is over: rescue elsewhere": 5,
     "recall by worker": 20,
     "replacement of worker": 20,
     "requeue of job": 30,
