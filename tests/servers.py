@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from queuectl.settings import ServerLocation, StoreLocation, locate_store
 _GIVEN_URL = os.environ.get("QUEUECTL_TEST_POSTGRESQL_URL")
 #: Tests kill processes, never the machine: nothing has to reach the disk.
 _SETTINGS = "fsync = off\nfull_page_writes = off\nmax_connections = 200\nautovacuum_naptime = 10s\n"
+#: For pg_ctl: it waits that long, in seconds; the machine is shared.
+_PATIENTLY = ("-w", "-t", "60")
 _EMPTY = f"TRUNCATE {', '.join(Base.metadata.tables)} RESTART IDENTITY"
 _END_OTHERS = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -81,6 +83,11 @@ def make_server(folder: Path, *, inited: bool = True) -> Any:
     return server
 
 
+def system_user() -> str | None:
+    """Return the user that servers run as where this process is root; None: as this one."""
+    return "pgserver" if os.geteuid() == 0 else None
+
+
 def run_tool(server: Any, *words: str) -> None:
     """Run one of PostgreSQL's programs as the user that the server's processes run as."""
     subprocess.run(
@@ -91,6 +98,28 @@ def run_tool(server: Any, *words: str) -> None:
         cwd=server.pgdata,
         user=server.system_user,
     )
+
+
+def start_server(server: Any, *, address: str = "") -> None:
+    """Start a server for as long as ``stop_server`` is not called, however long it takes.
+
+    Its socket is in its folder. ``address`` is one that it listens on as well.
+    """
+    options = f"-k {server.pgdata} -h '{address}'"
+    log = str(server.pgdata / "log")
+    run_tool(
+        server, "pg_ctl", "start", *_PATIENTLY, "-D", str(server.pgdata), "-l", log, "-o", options
+    )
+
+
+def stop_server(server: Any) -> None:
+    """Stop a server that ``start_server`` has started, if it runs, and remove its folder."""
+    if (server.pgdata / "postmaster.pid").exists():
+        with suppress(subprocess.CalledProcessError):  # it was killed
+            run_tool(
+                server, "pg_ctl", "stop", *_PATIENTLY, "-D", str(server.pgdata), "-m", "immediate"
+            )
+    shutil.rmtree(server.pgdata)
 
 
 def _give_to_server(server: Any, path: Path) -> None:
