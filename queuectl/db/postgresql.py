@@ -63,6 +63,8 @@ class _BoundedConnection(psycopg.Connection[Any]):
 
     #: In seconds; None: as long as it takes.
     patience: float | None = None
+    #: Whether a pooler stands between, which may lend another server to each transaction.
+    is_pooled = False
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         limit = self.patience if timeout is None else timeout
@@ -127,8 +129,15 @@ def driver_connection(connection: Connection) -> Any:
 
 
 def prepare_connection(location: StoreLocation, connection: Connection) -> None:
-    """Refuse a server that takes no writes; raises StoreError."""
-    [standby] = connection.exec_driver_sql("SELECT pg_is_in_recovery()").one()
+    """Refuse a server that takes no writes, and mind a pooler; raises StoreError."""
+    query = "SELECT pg_is_in_recovery(), pg_backend_pid()"
+    standby, server_pid = connection.exec_driver_sql(query).one()
+    driver = driver_connection(connection)
+    # A pooler gives each client a number of its own.
+    driver.is_pooled = server_pid != driver.pgconn.backend_pid
+    if driver.is_pooled:
+        # What another client has prepared on the next server may bear the same name.
+        driver.prepare_threshold = None
     if standby:
         raise StoreError(
             f"{location} is a read-only standby",
