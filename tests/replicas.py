@@ -7,7 +7,6 @@ has all of it when the primary dies.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import tempfile
@@ -33,7 +32,7 @@ class Pair:
         self._folder = Path(tempfile.mkdtemp(prefix="queuectl-pair-"))  # a socket's path is short
         self._folder.chmod(0o755)
         self._primary = servers.make_server(self._folder / "db1")
-        self._standby: Any = None
+        self._standby = servers.make_server(self._folder / "db2", inited=False)
 
     @property
     def location(self) -> ServerLocation:
@@ -49,9 +48,9 @@ class Pair:
 
     def __enter__(self) -> Self:
         try:
-            self._primary.start()
-            self._standby = self._copy()
-            self._standby.start()
+            servers.start_server(self._primary)
+            self._copy()
+            servers.start_server(self._standby)
             self._await_standby()
             with self._admin() as admin:
                 admin.execute(f"CREATE DATABASE {_DATABASE}".encode())
@@ -63,21 +62,28 @@ class Pair:
 
     def __exit__(self, *exception: object) -> None:
         self.thaw_standby()
-        for server in filter(None, (self._standby, self._primary)):
-            server.cleanup()
+        for server in (self._standby, self._primary):
+            servers.stop_server(server)
         shutil.rmtree(self._folder)
 
-    def _copy(self) -> Any:
+    def _copy(self) -> None:
         """Make the standby from the primary as it stands, as an administrator does."""
-        standby = servers.make_server(self._folder / "db2", inited=False)
         source = f"host={self._primary.pgdata} user=postgres application_name={_STANDBY_NAME}"
-        target = str(standby.pgdata)
+        target = self._standby.pgdata
         servers.run_tool(
-            standby, "pg_basebackup", "-d", source, "-D", target, "-R", "-c", "fast", "-N"
+            self._standby,
+            "pg_basebackup",
+            "-d",
+            source,
+            "-D",
+            str(target),
+            "-R",
+            "-c",
+            "fast",
+            "-N",
         )
         for name in (".s.PGSQL.5432.lock", "log"):  # the primary's own, in its data folder
-            (standby.pgdata / name).unlink()
-        return standby
+            (target / name).unlink()
 
     def _await_standby(self) -> None:
         with self._admin() as admin:
@@ -93,7 +99,8 @@ class Pair:
 
     def kill_primary(self) -> None:
         """End it with all its processes in one blow, as a machine that loses power does."""
-        postmaster = psutil.Process(self._primary.get_pid())
+        postmaster = _postmaster(self._primary)
+        assert postmaster is not None
         postmaster.suspend()  # it replaces none meanwhile
         for process in [*postmaster.children(recursive=True), postmaster]:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -113,9 +120,16 @@ class Pair:
         self._signal_standby(signal.SIGCONT)
 
     def _signal_standby(self, number: int) -> None:
-        if self._standby is None or self._standby._postmaster_info is None:
-            return
-        postmaster = psutil.Process(self._standby.get_pid())
-        for process in [postmaster, *postmaster.children()]:
+        postmaster = _postmaster(self._standby)
+        for process in [postmaster, *postmaster.children()] if postmaster else []:
             with contextlib.suppress(psutil.NoSuchProcess):
-                os.kill(process.pid, number)
+                process.send_signal(number)
+
+
+def _postmaster(server: Any) -> psutil.Process | None:
+    """Return a server's first process, if it runs."""
+    try:
+        first_line = (server.pgdata / "postmaster.pid").read_text().split()[0]
+        return psutil.Process(int(first_line))
+    except (FileNotFoundError, psutil.NoSuchProcess):
+        return None

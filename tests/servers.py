@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ _GIVEN_URL = os.environ.get("QUEUECTL_TEST_POSTGRESQL_URL")
 _SETTINGS = "fsync = off\nfull_page_writes = off\nmax_connections = 200\nautovacuum_naptime = 10s\n"
 _TABLES = [name for name in Base.metadata.tables if name != "store"]
 _EMPTY = f"TRUNCATE {', '.join(_TABLES)} RESTART IDENTITY"
+#: For pg_ctl: it waits that long, in seconds; the machine is shared.
+_PATIENTLY = ("-w", "-t", "60")
 _END_OTHERS = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -82,6 +84,11 @@ def make_server(folder: Path, *, inited: bool = True) -> Any:
     return server
 
 
+def system_user() -> str | None:
+    """Return the user that servers run as where this process is root; None: as this one."""
+    return "pgserver" if os.geteuid() == 0 else None
+
+
 def run_tool(server: Any, *words: str) -> None:
     """Run one of PostgreSQL's programs as the user that the server's processes run as."""
     subprocess.run(
@@ -92,6 +99,28 @@ def run_tool(server: Any, *words: str) -> None:
         cwd=server.pgdata,
         user=server.system_user,
     )
+
+
+def start_server(server: Any, *, address: str = "") -> None:
+    """Start a server for as long as ``stop_server`` is not called, however long it takes.
+
+    Its socket is in its folder. ``address`` is one that it listens on as well.
+    """
+    options = f"-k {server.pgdata} -h '{address}'"
+    log = str(server.pgdata / "log")
+    run_tool(
+        server, "pg_ctl", "start", *_PATIENTLY, "-D", str(server.pgdata), "-l", log, "-o", options
+    )
+
+
+def stop_server(server: Any) -> None:
+    """Stop a server that ``start_server`` has started, if it runs, and remove its folder."""
+    if (server.pgdata / "postmaster.pid").exists():
+        with suppress(subprocess.CalledProcessError):  # it was killed
+            run_tool(
+                server, "pg_ctl", "stop", *_PATIENTLY, "-D", str(server.pgdata), "-m", "immediate"
+            )
+    shutil.rmtree(server.pgdata)
 
 
 def _give_to_server(server: Any, path: Path) -> None:

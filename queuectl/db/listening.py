@@ -47,9 +47,7 @@ class Listener:
         if self._epoll.closed:
             return
         driver = driver_connection(connection)
-        # A pooler gives each client a number of its own, and each transaction a server at will.
-        [server_pid] = driver.execute("SELECT pg_backend_pid()").fetchone()
-        if server_pid != driver.pgconn.backend_pid:
+        if driver.is_pooled:
             self.deafness = _POOLER
             return
         driver.execute(f"LISTEN {CHANNEL}")

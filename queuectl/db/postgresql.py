@@ -109,8 +109,15 @@ def driver_connection(connection: Connection) -> Any:
 
 
 def prepare_connection(location: StoreLocation, connection: Connection) -> None:
-    """Refuse a server that takes no writes; raises StoreError."""
-    [standby] = connection.exec_driver_sql("SELECT pg_is_in_recovery()").one()
+    """Refuse a server that takes no writes, and mind a pooler; raises StoreError."""
+    query = "SELECT pg_is_in_recovery(), pg_backend_pid()"
+    standby, server_pid = connection.exec_driver_sql(query).one()
+    driver = driver_connection(connection)
+    # A pooler gives each client a number of its own.
+    driver.is_pooled = server_pid != driver.pgconn.backend_pid
+    if driver.is_pooled:
+        # What another client has prepared on the next server may bear the same name.
+        driver.prepare_threshold = None
     if standby:
         raise StoreError(
             f"{location} is a read-only standby",

@@ -66,10 +66,11 @@ class Reply:
 
 
 class _Letter(NamedTuple):
-    """A statement as it is sent; ``query`` unless the server has it already under this name."""
+    """A statement as it is sent. The server keeps it under its name, if it has one."""
 
+    query: bytes
     name: bytes
-    query: bytes | None
+    is_kept: bool
     values: Sequence[Any]
     types: tuple[int, ...]
     formats: Any
@@ -77,7 +78,7 @@ class _Letter(NamedTuple):
     @property
     def answers(self) -> int:
         """How many answers belong to it."""
-        return 1 if self.query is None else 2
+        return 2 if self.name and not self.is_kept else 1
 
 
 class _Cursor(psycopg.Cursor[Any]):
@@ -106,6 +107,9 @@ class ServerConnection(psycopg.Connection[Any]):
 
     #: In seconds; None: as long as it takes.
     patience: float | None = None
+    #: Whether a pooler stands between, or may: it lends another server to each transaction, where
+    #: another client's statement may bear the name that this one would give to its own.
+    is_pooled = True
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -179,20 +183,26 @@ class ServerConnection(psycopg.Connection[Any]):
     def _name(
         self, query: bytes, values: Sequence[Any], types: tuple[int, ...], formats: Any
     ) -> _Letter:
+        if self.is_pooled:
+            return _Letter(query, b"", False, values, types, formats)
         name = self._kept.get((query, types))
         if name is not None:
-            return _Letter(name, None, values, types, formats)
+            return _Letter(query, name, True, values, types, formats)
         self._names += 1
         name = self._kept[query, types] = f"queuectl_{self._names}".encode()
-        return _Letter(name, query, values, types, formats)
+        return _Letter(query, name, False, values, types, formats)
 
     def _exchange(self, letters: Sequence[_Letter], answers: list[Any]) -> None:
         pgconn = self.pgconn
         pgconn.enter_pipeline_mode()
         for letter in letters:
-            if letter.query is not None:
-                pgconn.send_prepare(letter.name, letter.query, letter.types)
-            pgconn.send_query_prepared(letter.name, letter.values, letter.formats)
+            query, name, is_kept, values, types, formats = letter
+            if not name:
+                pgconn.send_query_params(query, values, types, formats)
+                continue
+            if not is_kept:
+                pgconn.send_prepare(name, query, types)
+            pgconn.send_query_prepared(name, values, formats)
         pgconn.pipeline_sync()
         count = sum(letter.answers for letter in letters) + 1
         self.wait(_collect(pgconn, count, answers))

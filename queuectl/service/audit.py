@@ -162,7 +162,8 @@ def audit(store: Store) -> list[Check]:
 
 
 def _check_history(connection: Connection) -> list[Check]:
-    totals = connection.execute(_TOTALS).one()._mapping
+    found = connection.execute(_TOTALS).one()._mapping
+    totals = {name: int(total) for name, total in found.items()}  # a server's sums are decimals
     return [
         Check(
             name,

@@ -14,6 +14,7 @@ import pytest
 from queuectl.db.models import SCHEMA_REVISION
 from tests import servers
 from tests.cli.conftest import Program
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -172,3 +173,25 @@ def test_an_old_worker_works_with_a_newer_schema_for_as_long_as_its_connection_h
 
         queuectl("--db", url, "worker", "stop")
         assert worker.wait(timeout=30) == 0
+
+
+def test_the_doctor_names_a_session_that_keeps_a_transaction_open(
+    queuectl: Program, url: str
+) -> None:
+    """P4: for longer than any transaction of queuectl's."""
+    queuectl("--db", url, "db", "upgrade")
+
+    def look() -> list[dict[str, Any]]:
+        # Not well, in any case: the tests' server does not sync.
+        found = queuectl("--db", url, "doctor", "--json", code=1).json["findings"]
+        [finding] = [finding for finding in found if finding["name"] == "transactions"]
+        return [] if finding["ok"] else [finding]
+
+    with psycopg.connect(url, application_name="nightly-report") as idler:
+        idler.execute("SELECT count(*) FROM jobs")
+        [told] = wait_until(look)
+        session = f"session {idler.info.backend_pid} of postgres (nightly-report) for "
+
+    assert session in told["message"]
+    assert "pg_terminate_backend" in told["hint"]
+    assert look() == []

@@ -79,6 +79,9 @@ class Load:
         self.supervisors: list[Supervisor] = []
 
     def __enter__(self) -> Load:
+        return self
+
+    def start(self) -> None:
         for name in _HOSTS:
             home = self._folder / name
             home.mkdir()
@@ -88,13 +91,12 @@ class Load:
             self._clients[name] = start_script(
                 self._folder, self._pair.location.url, _CLIENT, words=[name, str(self._folder)]
             )
-        return self
 
     def __exit__(self, *exception: object) -> None:
-        self.enough()
         with ExitStack() as ended:
             for host in self._hosts:
                 ended.callback(host.end)
+            ended.callback(self.enough)  # first
 
     def enough(self) -> None:
         """Let the clients end; they must not have failed."""
@@ -144,6 +146,7 @@ def test_nothing_acknowledged_is_lost_when_the_primary_dies_under_load(
     config.set_option(store, "lease", 600)  # no job ends for the time that the test takes
     go = tmp_path / "go"
     with Load(pair, tmp_path) as load:
+        load.start()
         long = validate_request({"id": "long", "command": load.prologue + until(go)})
         jobs.enqueue(store, [long], cwd="/")
         load.await_more(15)
