@@ -321,6 +321,7 @@ class Worker:
         self._store_is_back()
 
     def _store_is_away(self, error: StoreError) -> None:
+        self._unsure = True  # a standby that takes over may lag: what ended may be claimed there
         if self._away_tries == 0:
             self._log.emit("store-away", f"claims nothing: {error.message}", error=error.message)
         pause = min(0.05 * 2**self._away_tries, LONGEST_PAUSE_SECONDS)
