@@ -88,14 +88,14 @@ def test_a_supervisor_that_goes_on_after_long_gives_its_workers_time_to_speak(
 
 _RENEW = """
 import json, os, socket, sys
-from queuectl.db.engine import Store
+from queuectl.db.engine import open_store
 from queuectl.service import config, workers
 from queuectl.settings import locate_store
 from queuectl.worker.reports import Report, boottime
 from queuectl.worker.worker import Worker, WorkerPlan
 
 ours, theirs = socket.socketpair()
-store = Store(locate_store(sys.argv[1]))
+store = open_store(locate_store(sys.argv[1]))
 said = workers.Registration("w", "s", "here", "boot", os.getpid(), 1, None)
 worker = Worker(store, WorkerPlan(), said, theirs, None)
 worker._options = config.read_options(store)
