@@ -97,8 +97,9 @@ from queuectl.worker.worker import Worker, WorkerPlan
 ours, theirs = socket.socketpair()
 store = open_store(locate_store(sys.argv[1]))
 said = workers.Registration("w", "s", "here", "boot", os.getpid(), 1, None)
+options = config.read_options(store)
 worker = Worker(store, WorkerPlan(), said, theirs, None)
-worker._options = config.read_options(store)
+worker._options = options
 begun = boottime()
 worker._renew(store, begun)
 report = Report.decode(ours.recv(4096))
