@@ -223,18 +223,21 @@ class ServerConnection(psycopg.Connection[Any]):
         if self._is_untouched:
             self._owed.clear()
             self._is_untouched = False
-        if not self._owed:
-            super().commit()
-            return
         try:
             if any(reply.expected is not None for reply in self._owed):
                 self.send_owed()  # first see that they match
-            self.owe(b"COMMIT")
-            self.send_owed()
+            self._send_commit()
         except BaseException:
             with suppress(psycopg.Error):  # the server has skipped the COMMIT, and waits
                 self.rollback()
             raise
+
+    def _send_commit(self) -> None:
+        if self._owed:
+            self.owe(b"COMMIT")
+            self.send_owed()
+        else:
+            super().commit()
 
     def rollback(self) -> None:
         self._owed.clear()

@@ -28,6 +28,7 @@ from sqlalchemy import Connection, Engine, event
 from queuectl.db import sqlite
 from queuectl.db.engine import Store
 from queuectl.db.prepared import Prepared
+from queuectl.db.server_connection import ServerConnection
 
 ORDERS = "CAMPAIGN_ORDERS"
 STRIKES = "CAMPAIGN_STRIKES"
@@ -93,12 +94,10 @@ class _Passage:
         if self._is_reply_lost():
             raise _make_error(IOERR_FSYNC)
 
-    def cut_off_reply(self, connection: Connection) -> None:
+    def cut_off_reply(self, descriptor: int) -> None:
         """Let what is sent arrive, and nothing come back."""
         if self._is_reply_lost():
-            driver = connection.connection.driver_connection
-            descriptor = os.dup(driver.pgconn.socket)  # type: ignore[union-attr]  # psycopg's
-            with socket.socket(fileno=descriptor) as line:
+            with socket.socket(fileno=os.dup(descriptor)) as line:
                 line.shutdown(socket.SHUT_RD)
 
     def _is_reply_lost(self) -> bool:
@@ -162,15 +161,23 @@ def install() -> None:
 
     setattr(Store, "_transact", transact)  # noqa: B010  # an assignment would need an ignore
 
-    event.listen(Engine, "commit", _commit_comes)
+    _cut_off_replies()
     event.listen(Engine, "after_cursor_execute", _count_statement)
     for name in ("fetch", "execute"):
         _count_calls(Prepared, name)
+    _count_calls(ServerConnection, "_exchange")
 
 
-def _commit_comes(connection: Connection) -> None:
-    if _Passage.committing is not None and connection.dialect.name == "postgresql":
-        _Passage.committing.cut_off_reply(connection)
+def _cut_off_replies() -> None:
+    """Let the connection be deaf when nothing but the COMMIT, and what goes with it, is to come."""
+    original = ServerConnection._send_commit
+
+    def send_commit(self: ServerConnection) -> None:
+        if _Passage.committing is not None:
+            _Passage.committing.cut_off_reply(self.pgconn.socket)
+        original(self)
+
+    setattr(ServerConnection, "_send_commit", send_commit)  # noqa: B010  # as above
 
 
 def _count_statement(*arguments: object) -> None:

@@ -127,7 +127,7 @@ def _acknowledge_early() -> None:
     def after_crash(attempts: int, crashes: int, *rest: object) -> Decision:
         return Decision(State.COMPLETED, attempts, crashes + 1)
 
-    _put(workers, "after_crash", after_crash)
+    _put(rescues, "after_crash", after_crash)
 
 
 # Whose result counts
@@ -390,10 +390,10 @@ MUTANTS: Mapping[str, Mutant] = {
         _OVERTAKEN,
         faults=2,
         jobs=6,
-        workers=2,  # so that some are idle, and take what is taken back
+        workers=4,  # so that some are idle, and take what is taken back
         slots=1,
-        backlog=3,
-        largest_batch=2,
+        backlog=2,
+        largest_batch=1,
         store=server.OWN,
         leaving_seconds=30.0,
     ),
