@@ -4,6 +4,9 @@ After a failed sync, or a connection that broke, a worker does not know whether 
 in the store. Repeating a settlement would be harmless, since its version decides. But a claim that
 was committed and forgotten would stay in ``processing`` for as long as its worker lives, and one
 that was given back, and started all the same, would run twice.
+
+A worker also recalls when the store was away: a standby that lagged when it took over may hold
+claims that had been settled. They are run again.
 """
 
 from __future__ import annotations

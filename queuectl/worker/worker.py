@@ -185,7 +185,8 @@ class Worker:
 
     def _work(self, store: Store, now: float) -> None:
         try:
-            if self._unsure:
+            # A standby that takes over may lag, and hold claims that have been settled.
+            if self._unsure or (self._away_tries and store.is_shared):
                 self._recall(store)
             if self._is_turn_due(now):
                 self._take_turn(store)
@@ -265,7 +266,7 @@ class Worker:
             self._ask_stop(turn.stop_mode)
 
     def _recall(self, store: Store) -> None:
-        """Find out what stands of a turn whose reply was lost."""
+        """Find out what stands of a turn whose reply was lost, or of a store that was away."""
         found = recall.recall(store, self._id, self._ended)
         self._unsure = False
         self._store_is_back()

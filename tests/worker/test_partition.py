@@ -15,7 +15,7 @@ from queuectl.db.engine import Store
 from queuectl.service import config
 from queuectl.settings import ServerLocation
 from queuectl.worker import processes
-from tests.jobs import add, attempts_of, state_of
+from tests.jobs import add, attempts_of, state_of, until
 from tests.proxies import Proxy
 from tests.supervision import Supervisors
 from tests.waiting import wait_until
@@ -23,6 +23,10 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.postgresql
 
 _LEASE_SECONDS = 12
+_CLAIM = "SELECT state, version, worker_id, claimed_at FROM jobs"
+_RESTORE = (
+    "UPDATE jobs SET state = %s, version = %s, worker_id = %s, claimed_at = %s, finished_at = NULL"
+)
 
 
 @pytest.fixture
@@ -100,6 +104,34 @@ def test_a_cut_off_worker_that_is_frozen_as_well_is_ended_while_its_lease_lasts(
 
     assert _lease_left(server) > 0
     assert not supervisor.events("cut-off")
+
+
+def test_what_a_standby_that_lagged_does_not_know_of_runs_again(
+    store: Store,
+    proxy: Proxy,
+    far: Supervisors,
+    server: psycopg.Connection[Any],
+    tmp_path: Path,
+) -> None:
+    """The store is back as it was while the job ran, and the worker that ran it lives."""
+    config.set_option(store, "lease", _LEASE_SECONDS)
+    go = tmp_path / "go"
+    add(store, f"echo run >> {tmp_path}/runs; {until(go)}", id="a")
+    supervisor = far.start()
+    wait_until((tmp_path / "runs").exists)
+    [before] = server.execute(_CLAIM).fetchall()
+    go.touch()
+    supervisor.wait_for("job-completed")
+
+    proxy.cut()
+    supervisor.wait_for("store-away")
+    server.execute("DELETE FROM attempts")
+    server.execute(_RESTORE, before)
+    proxy.heal()
+
+    supervisor.wait_for("job-completed", 2)
+    assert (tmp_path / "runs").read_text() == "run\nrun\n"
+    wait_until(lambda: state_of(store, "a") == "completed")
 
 
 def _lease_left(server: psycopg.Connection[Any]) -> float:
