@@ -200,7 +200,8 @@ class Worker:
 
     def _work(self, store: Store, now: float) -> None:
         try:
-            if self._unsure:
+            # A standby that takes over may lag, and hold claims that have been settled.
+            if self._unsure or (self._away_tries and store.is_shared):
                 self._recall(store)
             if now >= self._courier.due_at():
                 self._ship(store)
@@ -285,7 +286,7 @@ class Worker:
             self._ask_stop(turn.stop_mode)
 
     def _recall(self, store: Store) -> None:
-        """Find out what stands of a turn whose reply was lost."""
+        """Find out what stands of a turn whose reply was lost, or of a store that was away."""
         found = recall.recall(store, self._id, self._ended)
         self._unsure = False
         self._store_is_back()
@@ -321,7 +322,6 @@ class Worker:
         self._store_is_back()
 
     def _store_is_away(self, error: StoreError) -> None:
-        self._unsure = True  # a standby that takes over may lag: what ended may be claimed there
         if self._away_tries == 0:
             self._log.emit("store-away", f"claims nothing: {error.message}", error=error.message)
         pause = min(0.05 * 2**self._away_tries, LONGEST_PAUSE_SECONDS)
