@@ -151,33 +151,32 @@ def _is_unstarted(job: Any, started: Mapping[str, frozenset[str]]) -> bool:
 
 
 def _give_back(connection: Connection, job: Any, now: datetime) -> None:
-    connection.execute(
-        update(JobRow)
-        .where(JobRow.seq == job.seq, JobRow.version == job.version)
-        .values(
-            state=State.PENDING,
-            version=JobRow.version + 1,
-            runs=JobRow.runs - 1,
-            updated_at=now,
-            worker_id=None,
-            claimed_at=None,
-        )
-    )
+    _release(connection, job, now, state=State.PENDING, runs=JobRow.runs - 1)
 
 
 def _take_back(connection: Connection, job: Any, decision: Decision, now: datetime) -> None:
+    _release(
+        connection,
+        job,
+        now,
+        state=decision.state,
+        crashes=decision.crashes,
+        last_error=decision.last_error,
+        finished_at=now if decision.state is State.DEAD else None,
+    )
+
+
+def _release(connection: Connection, job: Any, now: datetime, **changes: Any) -> None:
+    """Let go of a job that nobody holds any more, and change it otherwise too."""
     connection.execute(
         update(JobRow)
         .where(JobRow.seq == job.seq, JobRow.version == job.version)
         .values(
-            state=decision.state,
             version=JobRow.version + 1,
-            crashes=decision.crashes,
-            last_error=decision.last_error,
-            finished_at=now if decision.state is State.DEAD else None,
             updated_at=now,
             worker_id=None,
             claimed_at=None,
+            **changes,
         )
     )
 
