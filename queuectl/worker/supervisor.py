@@ -134,7 +134,8 @@ class Supervisor:
             now = time.monotonic()
             self._obey_signals()
             self._bury(now)
-            self._judge_silence()
+            # By the time before: whoever is suspended in between has not listened since.
+            self._judge_silence(awake)
             if now - looked > _TICK_SECONDS:
                 looked = now
                 self._end_left()
@@ -270,8 +271,7 @@ class Supervisor:
             self._vacancies.remove(vacancy)
             self._hire()
 
-    def _judge_silence(self) -> None:
-        now = boottime()
+    def _judge_silence(self, now: float) -> None:
         for child in self._children.values():
             if now > child.silent_at:
                 self._log.emit(
