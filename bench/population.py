@@ -18,7 +18,7 @@ _JOBS = """
 INSERT INTO jobs (id, queue, command, cwd, state, priority, run_at, runs, attempts, max_retries,
                   crashes, created_at, updated_at, finished_at, version)
 WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :count)
-SELECT lower(hex(randomblob(5))), 'default', 'true', '/tmp', :state, :priority,
+SELECT lower(hex(randomblob(7))), 'default', 'true', '/tmp', :state, :priority,
        strftime('%Y-%m-%d %H:%M:%f000', 'now', :shift), :runs, 0, 3, 0,
        strftime('%Y-%m-%d %H:%M:%f000', 'now'), strftime('%Y-%m-%d %H:%M:%f000', 'now'),
        iif(:runs, strftime('%Y-%m-%d %H:%M:%f000', 'now'), NULL), 1 + 2 * :runs
