@@ -9,6 +9,7 @@ QueuectlError            1  refused or failed
 │   ├── StoreUnavailable 5  busy, full or failing: the same call may succeed later
 │   │   └── OutcomeUnknown 5  the connection broke during a commit: it may stand, or not
 │   └── SchemaMismatch   5  the store and this program do not fit each other
+├── WaitedTooLong      124  what was waited for did not happen in time
 └── WorkerDeclaredDead   1  this worker lost its place; its claims belong to others now
 """
 
@@ -72,6 +73,12 @@ class OutcomeUnknown(StoreUnavailable):
 
 class SchemaMismatch(StoreError):
     """The store's tables are of another version than this program."""
+
+
+class WaitedTooLong(QueuectlError):
+    """The time is over, and what was waited for has not happened; timeout(1) leaves so too."""
+
+    exit_code = 124
 
 
 class WorkerDeclaredDead(QueuectlError):

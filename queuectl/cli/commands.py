@@ -15,10 +15,18 @@ class Entry(NamedTuple):
 
 COMMANDS = (
     Entry("enqueue", "queuectl.cli.enqueue", "Add jobs: a command, a JSON job, or a file of them."),
+    Entry("run", "queuectl.cli.run", "Run a job here and now, with its output and exit code."),
+    Entry("wait", "queuectl.cli.wait", "Wait until jobs have ended; leave as they did."),
     Entry("status", "queuectl.cli.status", "Count the jobs by state and queue, and the workers."),
     Entry("list", "queuectl.cli.jobs", "List jobs, the newest first."),
     Entry("show", "queuectl.cli.jobs", "Show a job and each of its attempts."),
     Entry("logs", "queuectl.cli.logs", "Print what a job printed; follow it while it runs."),
+    Entry("cancel", "queuectl.cli.control", "Cancel jobs, waiting or running."),
+    Entry("retry", "queuectl.cli.control", "Queue ended jobs again."),
+    Entry("release", "queuectl.cli.control", "Let go of jobs that are held."),
+    Entry("kill", "queuectl.cli.control", "Send a signal to running jobs."),
+    Entry("freeze", "queuectl.cli.control", "Stop running jobs, and their timeouts, for a while."),
+    Entry("thaw", "queuectl.cli.control", "Let frozen jobs go on."),
     Entry("worker", "queuectl.cli.worker", "Start, stop and list workers."),
     Entry("dlq", "queuectl.cli.dlq", "See, retry and purge the jobs whose retries are exhausted."),
     Entry("config", "queuectl.cli.config", "See and change the stored settings."),

@@ -28,7 +28,16 @@ _BARE = ("--install-completion", "--show-completion")
 _DETECT = "auto"
 #: The longest description, in characters.
 _DESCRIPTION = 60
-_STATES = ("scheduled", "pending", "processing", "completed", "failed", "dead", "cancelled")
+_STATES = (
+    "held",
+    "scheduled",
+    "pending",
+    "processing",
+    "completed",
+    "failed",
+    "dead",
+    "cancelled",
+)
 #: What domain/options.py defines; a test holds the two together, for that module imports Pydantic.
 _OPTIONS = (
     "max-retries",
@@ -141,6 +150,11 @@ def complete_dead(ctx: typer.Context, incomplete: str) -> Candidates:
 def complete_queue(ctx: typer.Context, incomplete: str) -> Candidates:
     """Queues that have had a job."""
     return _ask(ctx, lambda ask, at: [(name, "") for name in ask.queues(at)])
+
+
+def complete_tag(ctx: typer.Context, incomplete: str) -> Candidates:
+    """Tags of any job."""
+    return _ask(ctx, lambda ask, at: [(tag, "") for tag in ask.tags(at, incomplete)])
 
 
 def _ask(ctx: typer.Context, question: Callable[[Any, StoreLocation], Candidates]) -> Candidates:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import typer
 
-from queuectl.cli import completion, objects, options, render
+from queuectl.cli import dates, following, job_options, lazy, objects, options, render
+from queuectl.cli import wait as waits
 from queuectl.cli.store import open_store
 from queuectl.db import engine
 from queuectl.domain import batch, request
-from queuectl.errors import InvalidInput, InvalidJob, QueuectlError, StoreError
+from queuectl.errors import InvalidInput, InvalidJob, StoreError
 from queuectl.service import headcount, jobs
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -50,49 +50,44 @@ def enqueue(
             help="JSON jobs: one object, an array, or one object a line; - is stdin. All or none.",
         ),
     ] = None,
-    id: Annotated[
-        str | None,
-        typer.Option("--id", metavar="ID", help="An id of your own; repeating it is safe."),
-    ] = None,
-    queue: Annotated[
-        str | None,
-        typer.Option(
-            "--queue",
-            "-Q",
-            metavar="NAME",
-            help="Its queue.  [default: default]",
-            autocompletion=completion.complete_queue,
-        ),
-    ] = None,
-    priority: Annotated[
-        int | None, typer.Option("--priority", metavar="N", help="The higher, the sooner.")
-    ] = None,
-    max_retries: Annotated[
-        int | None,
-        typer.Option("--max-retries", metavar="N", help="Retries after the first failure."),
-    ] = None,
-    timeout: Annotated[
-        str | None,
-        typer.Option("--timeout", metavar="TIME", help="Kill an attempt after 90s, 5m, 1h30m."),
-    ] = None,
+    id: job_options.Id = None,
+    queue: job_options.Queue = None,
+    priority: job_options.Priority = None,
+    max_retries: job_options.MaxRetries = None,
+    timeout: job_options.Timeout = None,
     run_at: Annotated[
         str | None,
-        typer.Option("--run-at", metavar="WHEN", help="Not before, like 2026-11-24T18:00:00Z."),
+        typer.Option(
+            "--run-at",
+            "--at",
+            metavar="WHEN",
+            help="Not before: 18:00, 'tomorrow 9:00', 2026-11-24T18:00:00Z.",
+        ),
     ] = None,
     delay: Annotated[
-        str | None, typer.Option("--delay", metavar="TIME", help="Not before this much later.")
+        str | None,
+        typer.Option("--delay", "--in", metavar="TIME", help="Not before this much later: 3h."),
     ] = None,
-    backoff_base: Annotated[
-        float | None,
-        typer.Option("--backoff-base", metavar="B", help="Wait B^k seconds after failure k."),
+    backoff_base: job_options.BackoffBase = None,
+    cwd: job_options.Cwd = None,
+    env: job_options.Env = None,
+    name: job_options.Name = None,
+    tag: job_options.Tag = None,
+    unique: Annotated[
+        str | None,
+        typer.Option(
+            "--unique",
+            metavar="KEY",
+            help="While a job with this key waits or runs, answer with its id and change nothing.",
+        ),
     ] = None,
-    cwd: Annotated[
-        str | None, typer.Option("--cwd", metavar="DIR", help="Run it there, not here.")
-    ] = None,
-    env: Annotated[
-        list[str] | None,
-        typer.Option("--env", "-e", metavar="K=V", help="Set a variable for it; repeatable."),
-    ] = None,
+    hold: Annotated[bool, typer.Option("--hold", help="It waits until: queuectl release.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", "-w", help="Wait until it has ended; leave as it did.")
+    ] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="The same, and print what it prints.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Add a job, or many, and print the ids.
@@ -114,17 +109,26 @@ def enqueue(
         "backoff_base": backoff_base,
         "cwd": cwd,
         "env": env,
+        "name": name,
+        "tags": tag,
+        "unique": unique,
+        "hold": hold or None,
     }
+    then = _Then(wait, follow)
     if file is not None:
         if words:
             raise InvalidInput(
                 "give either a command or --file, not both",
                 hint="options stand before the command; a file's jobs bring their own",
             )
+        if follow:
+            raise InvalidInput(
+                "--follow is for one job", hint="use --wait, or: queuectl logs --follow ID"
+            )
         _refuse_options(ctx, fields)
-        _enqueue_file(ctx, file, as_json=json)
+        _enqueue_file(ctx, file, then, as_json=json)
     else:
-        _enqueue_one(ctx, _request(ctx, words or [], fields), as_json=json)
+        _enqueue_one(ctx, _request(ctx, words or [], fields), then, as_json=json)
 
 
 def _request(ctx: typer.Context, words: list[str], fields: dict[str, Any]) -> request.JobRequest:
@@ -145,8 +149,9 @@ def _request(ctx: typer.Context, words: list[str], fields: dict[str, Any]) -> re
             "a list of jobs is not a command",
             hint="hand it over as a file: queuectl enqueue --file - (or --file jobs.json)",
         )
-    command = words[0] if len(words) == 1 else shlex.join(words)
-    return _plain_request(command, fields)
+    if fields["run_at"] is not None:
+        fields["run_at"] = dates.parse_when(fields["run_at"], "--run-at")
+    return job_options.plain_request(words, fields)
 
 
 def _is_json_array(text: str) -> bool:
@@ -161,55 +166,53 @@ def _is_json_array(text: str) -> bool:
 
 def _refuse_options(ctx: typer.Context, fields: dict[str, Any]) -> None:
     for name in fields:
-        source = ctx.get_parameter_source(name)
+        source = ctx.get_parameter_source("tag" if name == "tags" else name)
         if source is not None and source.name == "COMMANDLINE":
             raise InvalidInput(
-                f"{_option(name)} is for a plain command, not for a job in JSON",
+                f"{job_options.option_of(name)} is for a plain command, not for a job in JSON",
                 hint=f'put "{name}" into the JSON',
             )
 
 
-def _option(field: str) -> str:
-    return "--" + field.replace("_", "-")
+@dataclass(frozen=True, slots=True)
+class _Then:
+    """What is to be done when the jobs are stored."""
+
+    wait: bool
+    follow: bool
+
+    def do(self, store: engine.Store, ids: list[str]) -> None:
+        """Do it; leaves with the exit code of the job, or with 1 if any of many failed."""
+        if not self.wait and not self.follow:
+            return
+        lazy.finish_start()
+        if self.follow:
+            following.follow(store, jobs.find(store, ids[0]))
+        found = [job.seq for job in jobs.find_by_ids(store, ids)]
+        awaited = waits.await_jobs(store, found)
+        if len(ids) == 1:
+            raise typer.Exit(waits.exit_code_of(store, ids[0]))
+        raise typer.Exit(1 if awaited.failed else 0)
 
 
-def _plain_request(command: str, fields: dict[str, Any]) -> request.JobRequest:
-    given = {name: value for name, value in fields.items() if value is not None}
-    if "cwd" in given:
-        given["cwd"] = os.path.abspath(given["cwd"])  # noqa: PTH100  # links stay as named
-    if "env" in given:
-        given["env"] = dict(_variable(text) for text in given["env"])
-    try:
-        return request.validate_request({"command": command, **given})
-    except InvalidJob as error:
-        # Named as they were given: options.
-        problems = []
-        for problem in error.problems:
-            field, colon, reason = problem.partition(":")
-            problems.append(f"{_option(field)}:{reason}" if colon and field in given else problem)
-        raise InvalidJob(problems, hint=error.hint) from error
-
-
-def _variable(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise InvalidInput(f"--env {text[:40]!r} has no value", hint="write --env NAME=VALUE")
-    return name, value
-
-
-def _enqueue_one(ctx: typer.Context, job: request.JobRequest, *, as_json: bool) -> None:
-    cwd = _current_folder() if job.cwd is None else None
+def _enqueue_one(
+    ctx: typer.Context, job: request.JobRequest, then: _Then, *, as_json: bool
+) -> None:
+    cwd = job_options.current_folder() if job.cwd is None else None
     store = _open_for(ctx, as_json=as_json)
     receipt = jobs.enqueue(store, [job], cwd=cwd)
     if as_json:
         render.json_value(objects.job_object(jobs.find_by_ids(store, receipt.ids)[0]))
-    else:
+    elif not then.follow:
         render.out(receipt.ids[0])
+    if job.run_at is not None and not receipt.existing:
+        render.note(f"due {dates.tell(job.run_at)}")
     _tell(store, receipt)
+    then.do(store, receipt.ids)
 
 
-def _enqueue_file(ctx: typer.Context, name: str, *, as_json: bool) -> None:
-    cwd = _current_folder()
+def _enqueue_file(ctx: typer.Context, name: str, then: _Then, *, as_json: bool) -> None:
+    cwd = job_options.current_folder()
     with _opened(name) as file:
         store = _open_for(ctx, as_json=as_json)
         shown = "stdin" if name == "-" else name
@@ -219,6 +222,7 @@ def _enqueue_file(ctx: typer.Context, name: str, *, as_json: bool) -> None:
     else:
         render.out_lines(receipt.ids)
     _tell(store, receipt)
+    then.do(store, receipt.ids)
 
 
 @contextmanager
@@ -267,29 +271,15 @@ def _read_back(store: engine.Store, ids: list[str]) -> Iterator[Any]:
         yield from jobs.find_by_ids(store, ids[start : start + _PRINTED_AT_ONCE])
 
 
-def _current_folder() -> str:
-    try:
-        folder = str(Path.cwd())
-    except OSError as error:
-        raise QueuectlError(
-            "the current folder is gone, and the job would run in it",
-            hint="go to one that exists, or name one with --cwd DIR",
-        ) from error
-    try:
-        folder.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidInput(
-            f"the name of the current folder is not UTF-8: {folder!r}",
-            hint="rename it, or name another with --cwd DIR",
-        ) from error
-    return folder
-
-
 def _tell(store: engine.Store, receipt: jobs.Receipt) -> None:
     if receipt.existing:
         count = len(receipt.existing)
         which = f"job {receipt.existing[0]} was" if count == 1 else f"{count} of the jobs were"
         render.note(f"{which} there already, with the same request; nothing changed")
+    if receipt.unique:
+        count = len(receipt.unique)
+        which = f"job {receipt.unique[0]} has" if count == 1 else f"{count} of the jobs have"
+        render.note(f"{which} that unique key and not ended; nothing was added")
     with suppress(StoreError):  # it is stored, whether or not this can be told
         if not headcount.count_alive(store):
             render.note("no worker is running; start one with: queuectl worker start")

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import codecs
-import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import typer
 
-from queuectl.cli import lazy, options, render
+from queuectl.cli import following, lazy, options, render
 from queuectl.cli.store import open_store
-from queuectl.db import engine, wakeup
-from queuectl.domain import durations
+from queuectl.db import engine
 from queuectl.domain import job as domain
-from queuectl.domain.text import escape_block
 from queuectl.errors import InvalidInput, NotFound
 from queuectl.service import chunks, jobs, logs
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
-
-#: How often a growing output is looked at, in seconds; nothing rings when a job prints.
-_LOOK_SECONDS = 0.05
-#: The same where the database must be asked; a worker ships what a job prints once a second.
-_FAR_LOOK_SECONDS = 0.25
-#: How often the job is looked at even if the bell was not heard, in seconds.
-_ASK_SECONDS = 1.0
 
 Write = Callable[[bytes], None]
 
@@ -64,12 +52,11 @@ def print_logs(
     if json:
         _print_json(store, job, run, lines)
         return
-    write: Write = render.out_bytes if raw else _Escaped().write
     if follow:
         lazy.finish_start()
-        _Follower(store, job, write).follow(lines)
+        following.follow(store, job, lines=lines, raw=raw)
     else:
-        _print(store, job, run, lines, write)
+        _print(store, job, run, lines, render.out_bytes if raw else following.Escaped().write)
 
 
 def _choose(job: domain.Job, attempt: int | None) -> int:
@@ -144,88 +131,3 @@ def _print_json(store: engine.Store, job: domain.Job, run: int, lines: int | Non
         output = b"".join(_read(store, job, run, lines))
     text = output.decode(errors="backslashreplace")
     render.json_value({"id": job.id, "attempt": run or None, "state": job.state, "output": text})
-
-
-class _Escaped:
-    """Prints bytes so that no control sequence in them acts; b"" ends an output."""
-
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="backslashreplace")
-        self._held = ""
-
-    def write(self, block: bytes) -> None:
-        text = self._held + self._decoder.decode(block, final=not block)
-        # A carriage return may be half of a line end whose other half comes next.
-        self._held = "\r" if block and text.endswith("\r") else ""
-        render.out_text(escape_block(text.removesuffix(self._held)))
-
-
-class _Follower:
-    """Prints one attempt after another until the job stands where nothing leaves by itself."""
-
-    def __init__(self, store: engine.Store, job: domain.Job, write: Write) -> None:
-        self._store = store
-        self._job = job
-        self._write = write
-        self._asked_at = time.monotonic()
-
-    def follow(self, lines: int | None) -> None:
-        with self._store.doorbell() as bell:
-            run = self._job.runs
-            if not run:
-                run = self._await_run(bell, 1)
-            while run:
-                reader = chunks.OutputReader(self._store, self._job.seq, run)
-                if lines is not None:
-                    self._skip(reader, lines)
-                    lines = None
-                self._follow_attempt(bell, reader, run)
-                reader.close()
-                run = self._await_run(bell, run + 1)
-        render.note(f"job {self._job.id} is {self._job.state}")
-
-    def _skip(self, reader: chunks.OutputReader, lines: int) -> None:
-        """Read what is there, and print the last lines of it."""
-        kept: deque[bytes] = deque(maxlen=lines + 1)
-        rest = b""
-        while block := reader.read_new():
-            *whole, rest = (rest + block).split(b"\n")
-            kept.extend(line + b"\n" for line in whole)
-        shown = [*kept, rest] if rest else list(kept)
-        self._write(b"".join(shown[len(shown) - lines :] if lines else []) or b"")
-
-    def _follow_attempt(self, bell: wakeup.Bell, reader: chunks.OutputReader, run: int) -> None:
-        while True:
-            # First the state, then the output: what came before the end is there after it.
-            over = self._job.runs > run or self._job.state != domain.State.PROCESSING
-            while block := reader.read_new():
-                self._write(block)
-            if over:
-                self._write(b"")
-                return
-            self._wait(bell, _LOOK_SECONDS if reader.is_here else _FAR_LOOK_SECONDS)
-
-    def _await_run(self, bell: wakeup.Bell, run: int) -> int:
-        """Wait until attempt ``run`` has begun, and return it; 0 if there will be none."""
-        told = None
-        while self._job.runs < run:
-            if self._job.state in domain.FINISHED:
-                return 0
-            if told != (told := (self._job.state, self._job.run_at)):
-                render.note(self._describe_wait(run))
-            self._wait(bell, _ASK_SECONDS)
-        return run
-
-    def _describe_wait(self, run: int) -> str:
-        if self._job.state in (domain.State.FAILED, domain.State.SCHEDULED):
-            seconds = self._job.run_at.timestamp() - time.time()
-            when = f"in {durations.format_duration(seconds)}" if seconds > 0 else "now"
-            failed = f"attempt {run - 1} failed ({self._job.last_error}); " if run > 1 else ""
-            return f"{failed}attempt {run} is due {when}"
-        return f"job {self._job.id} is {self._job.state}; waiting for a worker"
-
-    def _wait(self, bell: wakeup.Bell, seconds: float) -> None:
-        rang = bell.wait(seconds)
-        if rang or time.monotonic() - self._asked_at >= _ASK_SECONDS:
-            self._asked_at = time.monotonic()
-            self._job = jobs.find(self._store, self._job.id)

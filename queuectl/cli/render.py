@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -27,7 +28,10 @@ _UNSAFE_IN_JSON = (
     "[\x7f-\x9f\u2028\u2029\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
 
+#: So many jobs are worth a progress bar.
+_WORTH_A_BAR = 2
 _STATE_COLOURS = {
+    "held": "blue",
     "completed": "green",
     "processing": "cyan",
     "scheduled": "blue",
@@ -269,6 +273,42 @@ def progress(amounts: Mapping[str, int]) -> Iterator[Callable[[str, int], None]]
     with Progress(console=Console(file=sys.stderr), transient=True) as bars:
         shown = {step: bars.add_task(step, total=total) for step, total in amounts.items()}
         yield lambda step, number: bars.advance(shown[step], number)
+
+
+@contextmanager
+def counting(total: int) -> Iterator[Callable[[int, int], None]]:
+    """Show how many of some jobs have ended and failed, on stderr and on a terminal only.
+
+    Yields what is to be told both numbers.
+    """
+    if sys.stderr is None or not is_terminal(sys.stderr) or total < _WORTH_A_BAR:
+        yield lambda ended, failed: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]} failed"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    began = time.monotonic()
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bars:
+        bar = bars.add_task("", total=total, failed=0, rate="")
+
+        def show(ended: int, failed: int) -> None:
+            rate = f"{ended / max(time.monotonic() - began, 0.001):.3g}/s" if ended else ""
+            bars.update(bar, completed=ended, failed=failed, rate=rate)
+
+        yield show
 
 
 def state(text: str) -> str:

@@ -20,7 +20,16 @@ _EXAMPLES = (
     ("queuectl logs last", "see what it printed"),
 )
 #: The states in the order in which a job goes through them.
-_ORDER = ("scheduled", "pending", "processing", "completed", "failed", "dead", "cancelled")
+_ORDER = (
+    "held",
+    "scheduled",
+    "pending",
+    "processing",
+    "completed",
+    "failed",
+    "dead",
+    "cancelled",
+)
 
 
 @app.command("status")

@@ -63,6 +63,14 @@ def queues(location: StoreLocation) -> list[str]:
     return [name for (name,) in _read(location, query, {"limit": _LIMIT})]
 
 
+def tags(location: StoreLocation, prefix: str) -> list[str]:
+    """Return the tags that begin with ``prefix``."""
+    query = (
+        "SELECT DISTINCT tag FROM tags WHERE tag >= :first AND tag < :end ORDER BY tag LIMIT :limit"
+    )
+    return [tag for (tag,) in _read(location, query, {**_range(prefix), "limit": _LIMIT})]
+
+
 def _range(prefix: str) -> dict[str, Any]:
     return {"first": prefix, "end": prefix + "\U0010ffff"}
 

@@ -26,7 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
 #: The migration that these tables stand for; a test holds it to the newest one in ``migrations/``.
-SCHEMA_REVISION = "0004"
+SCHEMA_REVISION = "0005"
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -104,10 +104,19 @@ class JobRow(Base):
     version: Mapped[int] = mapped_column(Integer)
     #: The last run before it was last requeued; null: it never was.
     requeued_after_run: Mapped[int | None] = mapped_column(Integer)
+    name: Mapped[str | None] = mapped_column(_name(128))
+    #: No two jobs that wait or run have the same one.
+    unique_key: Mapped[str | None] = mapped_column(_name(128))
+    #: Since when its processes are stopped, by request; null: they run.
+    frozen_at: Mapped[datetime | None]
+    #: When somebody asked to cancel it while it ran: however that ends, it is not tried again.
+    cancel_requested_at: Mapped[datetime | None]
+    #: Why it was cancelled, in the words of whoever did.
+    cancel_reason: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
         CheckConstraint(
-            "state IN ('scheduled', 'pending', 'processing', 'completed', 'failed', 'dead',"
+            "state IN ('held', 'scheduled', 'pending', 'processing', 'completed', 'failed', 'dead',"
             " 'cancelled')",
             name="state",
         ),
@@ -116,9 +125,9 @@ class JobRow(Base):
     )
 
 
-def _partial_index(name: str, *columns: Any, where: str) -> Index:
+def _partial_index(name: str, *columns: Any, where: str, unique: bool = False) -> Index:
     # Saying postgresql_where here too would import that dialect: 25 ms of every start.
-    return Index(name, *columns, sqlite_where=text(where))
+    return Index(name, *columns, sqlite_where=text(where), unique=unique)
 
 
 _jobs = JobRow.__table__.c
@@ -138,6 +147,28 @@ _partial_index(
     _jobs.seq,
     where="state IN ('completed', 'dead', 'cancelled')",
 )
+_partial_index("ix_jobs_held", _jobs.queue, _jobs.seq, where="state = 'held'")
+_partial_index("ix_jobs_name", _jobs.name, _jobs.seq, where="name IS NOT NULL")
+_partial_index(
+    "ix_jobs_unique_key",
+    _jobs.unique_key,
+    where="unique_key IS NOT NULL"
+    " AND state IN ('held', 'scheduled', 'pending', 'processing', 'failed')",
+    unique=True,
+)
+
+
+class TagRow(Base):
+    """A tag of a job: a word by which many are named at once."""
+
+    __tablename__ = "tags"
+
+    job_seq: Mapped[int] = mapped_column(
+        LARGE, ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True
+    )
+    tag: Mapped[str] = mapped_column(_name(128), primary_key=True)
+
+    __table_args__ = (Index("ix_tags_tag_job_seq", "tag", "job_seq"), {"sqlite_with_rowid": False})
 
 
 class AttemptRow(Base):
@@ -231,6 +262,28 @@ class WorkerRow(Base):
     stop_mode: Mapped[str | None] = mapped_column(String(8))
     #: ``alive``, ``stopped`` (left by itself) or ``dead`` (rescued from).
     state: Mapped[str] = mapped_column(String(8))
+    #: How often it was given orders: it reads them when this has changed.
+    orders: Mapped[int] = mapped_column(Integer, server_default="0")
+
+
+class OrderRow(Base):
+    """What a worker is to do to a job that it runs; it deletes what it has read."""
+
+    __tablename__ = "orders"
+
+    seq: Mapped[int] = mapped_column(LARGE, primary_key=True, autoincrement=True)
+    worker_id: Mapped[str] = mapped_column(
+        String(32), ForeignKey("workers.id", ondelete="CASCADE"), index=True
+    )
+    job_seq: Mapped[int] = mapped_column(
+        LARGE, ForeignKey("jobs.seq", ondelete="CASCADE"), index=True
+    )
+    #: The job's version at its claim: what runs by a later claim is not meant.
+    version: Mapped[int] = mapped_column(Integer)
+    #: ``cancel``, ``signal``, ``freeze`` or ``thaw``.
+    action: Mapped[str] = mapped_column(String(8))
+    #: The number of the signal to send.
+    signal: Mapped[int | None] = mapped_column(Integer)
 
 
 class QueueRow(Base):

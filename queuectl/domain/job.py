@@ -10,6 +10,7 @@ from enum import StrEnum
 class State(StrEnum):
     """Where a job stands."""
 
+    HELD = "held"  #: waits until somebody releases it
     SCHEDULED = "scheduled"  #: its run_at lies ahead
     PENDING = "pending"  #: ready to be claimed
     PROCESSING = "processing"  #: claimed by a worker
@@ -22,17 +23,21 @@ class State(StrEnum):
 #: States that nothing leaves by itself.
 FINISHED = frozenset({State.COMPLETED, State.DEAD, State.CANCELLED})
 
+#: The others: a job that waits for something or runs.
+LIVE = frozenset(State) - FINISHED
+
 #: Every change of state there is; a test holds the services to it.
 TRANSITIONS: dict[State, frozenset[State]] = {
+    State.HELD: frozenset({State.PENDING, State.SCHEDULED, State.CANCELLED}),
     State.SCHEDULED: frozenset({State.PENDING, State.CANCELLED}),
     State.PENDING: frozenset({State.PROCESSING, State.CANCELLED}),
     State.PROCESSING: frozenset(
         {State.COMPLETED, State.FAILED, State.DEAD, State.PENDING, State.CANCELLED}
     ),
     State.FAILED: frozenset({State.PENDING, State.CANCELLED}),
-    State.COMPLETED: frozenset(),
+    State.COMPLETED: frozenset({State.PENDING}),
     State.DEAD: frozenset({State.PENDING}),
-    State.CANCELLED: frozenset(),
+    State.CANCELLED: frozenset({State.PENDING}),
 }
 
 
@@ -42,6 +47,7 @@ class Ending(StrEnum):
     COMPLETED = "completed"  #: exit code 0
     FAILED = "failed"  #: another exit code, a signal, or it could not be started
     TIMED_OUT = "timed out"  #: ran longer than its timeout and was killed
+    CANCELLED = "cancelled"  #: ended because somebody cancelled the job
     STOPPED = "stopped"  #: put back because its worker was told to stop now
     LOST = "lost"  #: its worker died
 
@@ -76,6 +82,11 @@ class Job:
     updated_at: datetime
     finished_at: datetime | None
     version: int
+    name: str | None
+    unique_key: str | None
+    frozen_at: datetime | None
+    cancel_requested_at: datetime | None
+    cancel_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,18 @@ def check_name(text: str) -> str:
     return text
 
 
+def check_label(text: str) -> str:
+    """Refuse a label that no terminal shows in one line."""
+    check_text(text)
+    if not text.strip() or not text.isprintable():
+        raise ValueError("must be printable, and not empty")
+    return text
+
+
+def _check_tags(tags: list[str]) -> list[str]:
+    return sorted(set(tags))
+
+
 def _check_id(text: str) -> str:
     if text in RESERVED_IDS:
         raise ValueError("is taken: commands read it as the newest job")
@@ -123,6 +135,8 @@ def parse_instant(value: object) -> datetime | None:
 
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+#: What a job is called by people, or told apart by: any line of text.
+Label = Annotated[str, StringConstraints(max_length=128), AfterValidator(check_label)]
 
 
 class JobRequest(BaseModel):
@@ -141,6 +155,12 @@ class JobRequest(BaseModel):
     backoff_base: Annotated[float, Field(ge=1, le=1_000_000, allow_inf_nan=False)] | None = None
     cwd: Annotated[str, AfterValidator(_check_cwd)] | None = None
     env: Annotated[dict[str, str], AfterValidator(_check_env)] | None = None
+    name: Label | None = None
+    tags: Annotated[list[Name], Field(max_length=64), AfterValidator(_check_tags)] | None = None
+    #: While a job with this key waits or runs, the same request answers with that job.
+    unique: Label | None = None
+    #: Whether it waits until somebody releases it.
+    hold: bool = False
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:

@@ -44,6 +44,8 @@ def decide(claim: Claim, outcome: Outcome, rule: BackoffRule, now: datetime) -> 
     """Return what becomes of the claimed job, given how its attempt ended."""
     if outcome.ending is Ending.COMPLETED:
         return Decision(State.COMPLETED, claim.attempts, claim.crashes)
+    if outcome.ending is Ending.CANCELLED:
+        return Decision(State.CANCELLED, claim.attempts, claim.crashes, last_error=outcome.error)
     if outcome.ending is Ending.STOPPED:
         return Decision(State.PENDING, claim.attempts, claim.crashes, last_error=outcome.error)
     if outcome.ending in CHARGED:

@@ -57,7 +57,7 @@ WITH each AS (
         sum(CASE WHEN started_at < earlier THEN 1 ELSE 0 END) AS "overlaps",
         sum(CASE WHEN outcome IN ('failed', 'timed out') THEN since ELSE 0 END) AS charged,
         sum(CASE WHEN outcome = 'lost' THEN since ELSE 0 END) AS lost,
-        sum(CASE WHEN outcome = 'completed' THEN 1 ELSE 0 END) AS completed,
+        sum(CASE WHEN outcome = 'completed' THEN since ELSE 0 END) AS completed,
         max(CASE WHEN outcome = 'completed' THEN run END) AS completed_run
     FROM each GROUP BY job_seq
 ), judged AS (
@@ -122,7 +122,8 @@ _HISTORY_CHECKS = (
         "completed jobs",
         "completed",
         "with a wrong result",
-        "a completed job has one completed attempt, its last; every other job has none",
+        "a completed job has one completed attempt, its last; every other job has none since"
+        " it was last retried",
     ),
     (
         "held",

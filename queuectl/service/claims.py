@@ -3,6 +3,7 @@
 The protocol. A job's row says who may write it:
 
     pending      anybody may claim it: state, version + 1, runs + 1, worker_id
+    held         only a release, which makes it scheduled or pending
     processing   only the holder of the claim, which is the pair (seq, version) that the claim
                  wrote, may settle it; whoever rescues from a dead worker adds one to the version,
                  so that the late result of a worker that was only paused matches no row
@@ -29,7 +30,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -42,6 +43,7 @@ from queuectl.errors import WorkerDeclaredDead
 from queuectl.service import chunks, config, queues
 from queuectl.service.choice import Room, choose, rotation
 from queuectl.service.chunks import Shipment
+from queuectl.service.single import ask_standing, choose_single
 from queuectl.service.statements import (
     CLAIM,
     GIVE_BACK,
@@ -56,7 +58,7 @@ from queuectl.service.statements import (
     Candidate,
 )
 
-_AT_REST = (State.COMPLETED, State.DEAD)
+_AT_REST = (State.COMPLETED, State.DEAD, State.CANCELLED)
 
 
 @dataclass(slots=True)
@@ -67,6 +69,8 @@ class Claimant:
     host: str
     pid: int
     queues: tuple[str, ...] | None
+    #: The key of the one job that it claims; None: whatever its queues hold.
+    only: int | None = None
     next_queue: str = ""
 
 
@@ -89,6 +93,8 @@ class Turn:
     lost: list[Settlement]
     #: ``drain`` or ``now`` once somebody asked this worker to stop.
     stop_mode: str | None
+    #: How often this worker was given orders.
+    orders: int
     options: Options
 
 
@@ -99,6 +105,7 @@ class Outlook:
     due: bool
     next_due_at: datetime | None
     stop_mode: str | None
+    orders: int
 
 
 def take_turn(
@@ -162,7 +169,7 @@ def _turn(connection: Connection, plan: _Plan, apply: _Apply) -> tuple[Turn, str
     own_row = _ask_own_row(store, connection, claimant.worker_id, OWN_ROW_KEPT)
     options_stored = store.remember(connection, "options", config.ask)
     queues_open = store.remember(connection, "queues", queues.ask_open)
-    stop_mode = _require_alive(claimant.worker_id, own_row)
+    stop_mode, orders = _require_alive(claimant.worker_id, own_row)
     options = options_stored()
     now = datetime.now(UTC)
     decisions = _settle(connection, claimant, plan.ended, options, now, apply)
@@ -172,14 +179,17 @@ def _turn(connection: Connection, plan: _Plan, apply: _Apply) -> tuple[Turn, str
     claims: list[Claim] = []
     next_queue: str | None = None
     if plan.free > 0 and stop_mode is None:
-        PROMOTE.tell(connection, [{"now": now}])
-        names = rotation(queues_open(), claimant.queues, claimant.next_queue)
-        rows, next_queue = choose(connection, Room(plan.free, plan.idle, names))
+        if claimant.only is not None:
+            rows = choose_single(connection, claimant.only, now)
+        else:
+            PROMOTE.tell(connection, [{"now": now}])
+            names = rotation(queues_open(), claimant.queues, claimant.next_queue)
+            rows, next_queue = choose(connection, Room(plan.free, plan.idle, names))
         claims = _take(connection, claimant, rows, now, apply)
     if not plan.unstarted and all(d.state in _AT_REST for d in decisions.values()):
         store.hush(connection)  # nothing that an idle worker could claim, now or later
     next_queue = claimant.next_queue if next_queue is None else next_queue
-    return Turn(claims, decisions, lost, stop_mode, options), next_queue
+    return Turn(claims, decisions, lost, stop_mode, orders, options), next_queue
 
 
 def _fence(claim: Claim, now: datetime) -> dict[str, Any]:
@@ -196,13 +206,16 @@ def _ask_own_row(
     )
 
 
-def _require_alive(worker_id: str, own_row: Callable[[], list[Any]]) -> str | None:
-    """Return how this worker is asked to stop, if it is; raises WorkerDeclaredDead."""
+def _require_alive(worker_id: str, own_row: Callable[[], list[Any]]) -> tuple[str | None, int]:
+    """Return how this worker is asked to stop, if it is, and how often it was given orders.
+
+    Raises WorkerDeclaredDead.
+    """
     rows = own_row()
-    state, stop_mode = rows[0] if rows else (None, None)
+    state, stop_mode, orders = rows[0] if rows else (None, None, 0)
     if state != "alive":
         raise WorkerDeclaredDead(f"worker {worker_id} was declared dead")
-    return cast("str | None", stop_mode)
+    return stop_mode, orders
 
 
 def _settle(
@@ -226,7 +239,7 @@ def _settle(
 
 
 def _settled_row(item: Settlement, decision: Decision, now: datetime) -> dict[str, Any]:
-    finished = decision.state in (State.COMPLETED, State.DEAD)
+    finished = decision.state in _AT_REST
     return {
         **_fence(item.claim, now),
         "next_state": decision.state,
@@ -334,14 +347,18 @@ def look(store: Store, claimant: Claimant) -> Outlook:
 
 def _ask_outlook(store: Store, connection: Connection, claimant: Claimant) -> Callable[[], Outlook]:
     own_row = _ask_own_row(store, connection, claimant.worker_id, OWN_ROW)
+    if claimant.only is not None:
+        standing = ask_standing(connection, claimant.only)
+        return lambda: Outlook(*standing(), *_require_alive(claimant.worker_id, own_row))
     next_due = NEXT_DUE.ask(connection)
     waiting = WAITING_QUEUES.ask(connection)
 
     def read() -> Outlook:
-        stop_mode = _require_alive(claimant.worker_id, own_row)
+        stop_mode, orders = _require_alive(claimant.worker_id, own_row)
         next_due_at = to_instant(next_due()[0][0])
         due = next_due_at is not None and next_due_at <= datetime.now(UTC)
         names = [name for (name,) in waiting()]
-        return Outlook(due or bool(rotation(names, claimant.queues, "")), next_due_at, stop_mode)
+        due = due or bool(rotation(names, claimant.queues, ""))
+        return Outlook(due, next_due_at, stop_mode, orders)
 
     return read

@@ -16,7 +16,8 @@ from queuectl.service.rows import in_states, select_jobs, to_job
 
 @dataclass(frozen=True, slots=True)
 class QueueCount:
-    """What waits and runs in one queue; ``waiting``: scheduled, or failed and in backoff."""
+    """What waits and runs in one queue; ``waiting``: held, scheduled, or failed
+    and in backoff."""
 
     name: str
     pending: int
@@ -37,7 +38,7 @@ class Status:
     next_due_at: datetime | None
 
 
-_LIVE = (State.PENDING, State.SCHEDULED, State.FAILED, State.PROCESSING)
+_LIVE = (State.HELD, State.PENDING, State.SCHEDULED, State.FAILED, State.PROCESSING)
 _DONE = (State.COMPLETED, State.DEAD, State.CANCELLED)
 
 
@@ -87,8 +88,10 @@ def _queues(connection: Connection, counts: dict[tuple[str, State], int]) -> lis
             name=row.name,
             pending=counts.get((row.name, State.PENDING), 0),
             processing=counts.get((row.name, State.PROCESSING), 0),
-            waiting=counts.get((row.name, State.SCHEDULED), 0)
-            + counts.get((row.name, State.FAILED), 0),
+            waiting=sum(
+                counts.get((row.name, state), 0)
+                for state in (State.HELD, State.SCHEDULED, State.FAILED)
+            ),
             paused=row.paused_at is not None,
         )
         for row in rows

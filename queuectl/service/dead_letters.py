@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, select, update
+from sqlalchemy import Connection, Select, delete, select
 
 from queuectl.db.engine import Store
 from queuectl.db.models import DeadLetterRow, JobRow
 from queuectl.domain.job import Job, State
 from queuectl.errors import Conflict
 from queuectl.service.jobs import find_in
+from queuectl.service.requeueing import lock, requeue_rows
 from queuectl.service.rows import JOB_COLUMNS, to_job
 
 #: Rows that one statement changes: below SQLite's limit of parameters.
@@ -119,31 +120,9 @@ def _every(queue: str | None) -> Callable[[Connection], list[Job]]:
 
 
 def _requeue(connection: Connection, seqs: list[int]) -> None:
-    now = datetime.now(UTC)
-    seqs = _keep_dead(connection, seqs)
-    connection.execute(delete(DeadLetterRow).where(DeadLetterRow.job_seq.in_(seqs)))
-    connection.execute(
-        update(JobRow)
-        .where(JobRow.seq.in_(seqs))
-        .values(
-            state=State.PENDING,
-            version=JobRow.version + 1,
-            attempts=0,
-            crashes=0,
-            requeued_after_run=JobRow.runs,
-            run_at=now,
-            updated_at=now,
-            finished_at=None,
-        )
-    )
-
-
-def _keep_dead(connection: Connection, seqs: list[int]) -> list[int]:
-    """Return those of the jobs that are dead still, and let nobody else change them meanwhile."""
-    query = select(JobRow.seq).where(JobRow.seq.in_(seqs), JobRow.state == State.DEAD)
-    return list(connection.execute(query.with_for_update()).scalars())
+    requeue_rows(connection, list(lock(connection, seqs, (State.DEAD,))))
 
 
 def _purge(connection: Connection, seqs: list[int]) -> None:
-    seqs = _keep_dead(connection, seqs)
+    seqs = list(lock(connection, seqs, (State.DEAD,)))
     connection.execute(delete(JobRow).where(JobRow.seq.in_(seqs)))

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from hashlib import shake_128
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, bindparam, insert, select
 
 from queuectl.db.bulk import insert_columns
-from queuectl.db.models import JobRow
+from queuectl.db.models import JobRow, TagRow
 from queuectl.domain.options import Options
 from queuectl.service.spool import Draft
 
@@ -20,6 +20,14 @@ _ID_LENGTH = 10
 _ID_LETTERS = b"abcdefghijklmnopqrstuvwxyz234567" * 8
 #: What is the same for all new jobs.
 _CONSTANTS = {"runs": 0, "attempts": 0, "crashes": 0, "version": 1}
+
+
+_INSERT_TAG = insert(TagRow).from_select(
+    ["job_seq", "tag"],
+    select(JobRow.seq, bindparam("new_tag", type_=TagRow.tag.type)).where(
+        JobRow.id == bindparam("job_id")
+    ),
+)
 
 
 def generate_ids(count: int, seed: bytes) -> list[str]:
@@ -45,6 +53,13 @@ def insert_jobs(
         if any(value is not None for value in values)
     }
     insert_columns(connection, JobRow.__table__, columns, _CONSTANTS)
+    tags = [
+        {"job_id": job_id, "new_tag": tag}
+        for job_id, draft in zip(ids, drafts, strict=True)
+        for tag in draft.tags or ()
+    ]
+    if tags:
+        connection.execute(_INSERT_TAG, tags)
 
 
 def _columns(
@@ -65,12 +80,17 @@ def _columns(
         "command": said.command,
         "cwd": _fill_in(said.cwd, cwd),
         "env": said.env,
-        "state": ["scheduled" if start > now else "pending" for start in run_at],
+        "state": [
+            "held" if held else "scheduled" if start > now else "pending"
+            for held, start in zip(said.hold, run_at, strict=True)
+        ],
         "priority": said.priority,
         "run_at": run_at,
         "max_retries": _fill_in(said.max_retries, options.max_retries),
         "timeout_seconds": _fill_in(said.timeout, options.timeout),
         "backoff_base": said.backoff_base,
+        "name": said.name,
+        "unique_key": said.unique,
         "request_digest": said.digest,
         "created_at": [now] * len(drafts),
         "updated_at": [now] * len(drafts),

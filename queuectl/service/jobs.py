@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from queuectl.db.engine import Store
 from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow
-from queuectl.domain.job import FINISHED, Attempt, Job, State
+from queuectl.domain.job import FINISHED, LIVE, Attempt, Job, State
 from queuectl.domain.request import JobRequest
 from queuectl.errors import Conflict, InvalidInput, NotFound, OutcomeUnknown
 from queuectl.service import config, queues
@@ -37,6 +37,13 @@ class Receipt:
 
     ids: list[str]
     existing: list[str]
+    #: Those that were found by their unique key; the request itself may differ.
+    unique: list[str]
+
+    @property
+    def new(self) -> int:
+        """How many jobs were added."""
+        return len(self.ids) - len(self.existing) - len(self.unique)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,7 @@ def _store_once(store: Store, batch: _Batch, work: Callable[[Connection], Receip
 
 def _stands(store: Store, receipt: Receipt) -> bool:
     """Whether the batch is there; all of it is, or none."""
-    there_before = set(receipt.existing)
+    there_before = {*receipt.existing, *receipt.unique}
     new = next((job_id for job_id in receipt.ids if job_id not in there_before), None)
     # Not the whole row: who may only enqueue may not read commands.
     return new is None or store.read(lambda connection: bool(_known_digests(connection, [new])))
@@ -113,7 +120,7 @@ def _insert_all(connection: Connection, spool: Spool, cwd: str | None, seed: byt
     now = datetime.now(UTC)
     stored_options, known_queues = config.ask(connection), queues.ask_known(connection)
     options = stored_options()
-    receipt = Receipt([], [])
+    receipt = Receipt([], [], [])
     names: set[str] = set()
     for number, chunk in enumerate(spool.chunks()):
         generated = generate_ids(len(chunk), seed + number.to_bytes(8))
@@ -130,21 +137,37 @@ def _sort_out(
 ) -> tuple[list[Draft], list[str]]:
     """Give each job its id, and return those that are not there yet; raises Conflict."""
     named = [draft.id for draft in chunk if draft.id is not None]
-    if not named:
+    keys = [draft.unique for draft in chunk if draft.unique is not None]
+    if not named and not keys:
         receipt.ids.extend(generated)
         return chunk, generated
-    known = _known_digests(connection, named)
+    known, holders = _known_digests(connection, named), _known_keys(connection, keys)
     new: dict[str, Draft] = {}
     for draft, random_id in zip(chunk, generated, strict=True):
         job_id = draft.id or random_id
-        receipt.ids.append(job_id)
         if job_id in known:
             _require_same(job_id, known[job_id], draft.digest)
             receipt.existing.append(job_id)
+        elif draft.unique in holders:
+            job_id = holders[draft.unique]
+            receipt.unique.append(job_id)
         else:
             new[job_id] = draft
             known[job_id] = draft.digest
+            if draft.unique is not None:
+                holders[draft.unique] = job_id
+        receipt.ids.append(job_id)
     return list(new.values()), list(new)
+
+
+def _known_keys(connection: Connection, keys: list[str]) -> dict[str | None, str]:
+    """Return the ids of the jobs that wait or run with one of these unique keys."""
+    if not keys:
+        return {}
+    query = select(JobRow.unique_key, JobRow.id).where(
+        JobRow.unique_key.in_(keys), JobRow.unique_key.is_not(None), in_states(*LIVE)
+    )
+    return {row.unique_key: row.id for row in connection.execute(query)}
 
 
 def _known_digests(connection: Connection, ids: list[str]) -> dict[str, str | None]:

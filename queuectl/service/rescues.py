@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
@@ -126,6 +126,8 @@ def _rescue(
             _give_back(connection, job, now)
             continue
         decision = after_crash(job.attempts, job.crashes, LOST_ERROR, rule)
+        if job.cancel_requested_at is not None and decision.state is State.PENDING:
+            decision = replace(decision, state=State.CANCELLED)
         _take_back(connection, job, decision, now)
         _record_loss(connection, job, hosts.get(job.worker_id), now)
         if decision.state is State.DEAD:
@@ -151,7 +153,15 @@ def _is_unstarted(job: Any, started: Mapping[str, frozenset[str]]) -> bool:
 
 
 def _give_back(connection: Connection, job: Any, now: datetime) -> None:
-    _release(connection, job, now, state=State.PENDING, runs=JobRow.runs - 1)
+    cancelled = job.cancel_requested_at is not None
+    _release(
+        connection,
+        job,
+        now,
+        state=State.CANCELLED if cancelled else State.PENDING,
+        runs=JobRow.runs - 1,
+        finished_at=now if cancelled else None,
+    )
 
 
 def _take_back(connection: Connection, job: Any, decision: Decision, now: datetime) -> None:
@@ -162,7 +172,7 @@ def _take_back(connection: Connection, job: Any, decision: Decision, now: dateti
         state=decision.state,
         crashes=decision.crashes,
         last_error=decision.last_error,
-        finished_at=now if decision.state is State.DEAD else None,
+        finished_at=None if decision.state is State.PENDING else now,
     )
 
 
@@ -176,6 +186,7 @@ def _release(connection: Connection, job: Any, now: datetime, **changes: Any) ->
             updated_at=now,
             worker_id=None,
             claimed_at=None,
+            frozen_at=None,
             **changes,
         )
     )

@@ -33,6 +33,10 @@ class Draft(NamedTuple):
     max_retries: int | None
     timeout: float | None
     backoff_base: float | None
+    name: str | None
+    tags: list[str] | None
+    unique: str | None
+    hold: bool
     digest: str | None
 
 

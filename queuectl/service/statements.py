@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, exists, func, insert, literal_column, select, update
+from sqlalchemy import (
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 
 from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow, QueueRow, WorkerRow
 from queuectl.db.prepared import Prepared
@@ -45,7 +55,7 @@ def _literal(state: State) -> Any:
 _DUE_STATES = (_literal(State.SCHEDULED), _literal(State.FAILED))
 
 #: Rows are locked where writers work side by side; SQLite has one writer and says none of it.
-_OWN_ROW = select(WorkerRow.state, WorkerRow.stop_mode).where(
+_OWN_ROW = select(WorkerRow.state, WorkerRow.stop_mode, WorkerRow.orders).where(
     WorkerRow.id == bindparam("worker_id")
 )
 OWN_ROW = Prepared(_OWN_ROW)
@@ -94,30 +104,42 @@ _HELD = (
     JobRow.version == bindparam("claimed_version"),
     JobRow.state == _literal(State.PROCESSING),
 )
+_NEXT_STATE = bindparam("next_state", type_=JobRow.state.type)
+_CANCELLED = JobRow.cancel_requested_at.is_not(None)
+#: Somebody asked to cancel it after its end could still be seen: it would be tried again.
+_CANCELLED_LATE = and_(
+    _CANCELLED, _NEXT_STATE.in_([_literal(State.FAILED), _literal(State.PENDING)])
+)
+_NOW = bindparam("now", type_=JobRow.updated_at.type)
 SETTLE = Prepared(
     update(JobRow)
     .where(*_HELD)
     .values(
-        state=bindparam("next_state"),
+        state=case((_CANCELLED_LATE, _literal(State.CANCELLED)), else_=_NEXT_STATE),
         version=JobRow.version + 1,
         attempts=bindparam("next_attempts"),
         crashes=bindparam("next_crashes"),
         run_at=func.coalesce(bindparam("next_run_at", type_=JobRow.run_at.type), JobRow.run_at),
         last_error=bindparam("next_error"),
-        finished_at=bindparam("next_finished_at"),
-        updated_at=bindparam("now"),
+        finished_at=case(
+            (_CANCELLED_LATE, _NOW),
+            else_=bindparam("next_finished_at", type_=JobRow.finished_at.type),
+        ),
+        updated_at=_NOW,
         worker_id=None,
         claimed_at=None,
+        frozen_at=None,
     )
 )
 GIVE_BACK = Prepared(
     update(JobRow)
     .where(*_HELD)
     .values(
-        state=State.PENDING,
+        state=case((_CANCELLED, _literal(State.CANCELLED)), else_=_literal(State.PENDING)),
         version=JobRow.version + 1,
         runs=JobRow.runs - 1,  # it never ran
-        updated_at=bindparam("now"),
+        finished_at=case((_CANCELLED, _NOW)),
+        updated_at=_NOW,
         worker_id=None,
         claimed_at=None,
     )

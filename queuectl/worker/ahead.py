@@ -37,11 +37,19 @@ class Ahead:
         self._claims: deque[Claim] = deque()
         #: How long recent jobs took, a moving average in seconds; None before the first.
         self._pace: float | None = None
+        #: Whether all of them are to be given back, because one is not to be run.
+        self.withdrawn = False
         self._moved_at = 0.0
         self._first_end_at: float | None = None
 
     def __bool__(self) -> bool:
         return bool(self._claims)
+
+    def withdraw(self, mark: str) -> bool:
+        """If this claim waits here, give all of them back with the next turn; whether it does."""
+        found = any(claim.mark == mark for claim in self._claims)
+        self.withdrawn = self.withdrawn or found
+        return found
 
     def take(self) -> Claim:
         """Return the claim to start next."""
@@ -72,13 +80,13 @@ class Ahead:
         return due
 
     def is_awaited(self) -> bool:
-        """Whether claims wait here that an idle worker could start."""
-        return bool(self._claims) and self.sign.is_anybody_idle()
+        """Whether claims wait here that an idle worker could start, or that go back anyway."""
+        return bool(self._claims) and (self.withdrawn or self.sign.is_anybody_idle())
 
     def surplus(self, *, stopping: bool) -> list[Claim]:
         """Return the claims to give back with the next turn."""
         waited = time.monotonic() - self._moved_at > PATIENCE_SECONDS
-        if (self._claims and (stopping or waited)) or self.is_awaited():
+        if (self._claims and (stopping or waited or self.withdrawn)) or self.is_awaited():
             return list(self._claims)
         return []
 
@@ -86,6 +94,7 @@ class Ahead:
         """Take in what a turn did."""
         if given_back:
             self._claims.clear()
+            self.withdrawn = False
         self._claims.extend(claimed)
         self._moved_at = time.monotonic()
         self._first_end_at = None

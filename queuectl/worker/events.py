@@ -93,6 +93,8 @@ def _write(lines: bytes) -> None:
 def _describe(outcome: Outcome, decision: Decision, lasted_seconds: float) -> str:
     if decision.state is State.COMPLETED:
         return f"completed in {format_duration(lasted_seconds)}"
+    if decision.state is State.CANCELLED:
+        return f"was cancelled after {format_duration(lasted_seconds)}"
     if decision.state is State.DEAD:
         return f"is dead, {decision.dead_reason}: {outcome.error}"
     if decision.state is State.FAILED and decision.run_at is not None:

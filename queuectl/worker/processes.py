@@ -106,6 +106,16 @@ def signal_group(leader: int, number: int) -> None:
         os.killpg(leader, number)
 
 
+def signal_claim(leader: int, worker_id: str, mark: str, number: int) -> None:
+    """Send a signal to a command's process group, and to whatever else bears its claim's mark."""
+    signal_group(leader, number)
+    for process in psutil.process_iter():
+        if read_mark(process.pid) == (worker_id, mark):
+            with suppress(ProcessLookupError, PermissionError):
+                if os.getpgid(process.pid) != leader:
+                    os.kill(process.pid, number)
+
+
 def end_children(spare: Callable[[int], bool]) -> bool:
     """Kill and reap all own children but the spared ones, and what turns up behind them.
 

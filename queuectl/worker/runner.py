@@ -55,6 +55,8 @@ class Execution:
         )
         #: Why it is being ended, if it is.
         self._ending: Ending | None = None
+        #: What was left of its time when it was frozen; None: it is not, or has no timeout.
+        self._left: float | None = None
 
     def expire(self, now: float) -> None:
         """The deadline has passed: its time is over, or its grace is."""
@@ -70,6 +72,24 @@ class Execution:
             self.deadline = now + GRACE_SECONDS
             processes.signal_group(self.pid, signal.SIGTERM)
             processes.signal_group(self.pid, signal.SIGCONT)  # a stopped one hears no TERM
+
+    def freeze(self, worker_id: str) -> None:
+        """Stop its processes, and its time; one that is being ended goes on ending."""
+        if self._ending is not None:
+            return
+        if self.deadline is not None:
+            self._left, self.deadline = self.deadline - time.monotonic(), None
+        processes.signal_claim(self.pid, worker_id, self.claim.mark, signal.SIGSTOP)
+
+    def thaw(self, worker_id: str) -> None:
+        """Let its processes go on, and its time."""
+        if self._left is not None and self._ending is None:
+            self.deadline, self._left = time.monotonic() + self._left, None
+        processes.signal_claim(self.pid, worker_id, self.claim.mark, signal.SIGCONT)
+
+    def send(self, number: int) -> None:
+        """Send a signal to the command's process group."""
+        processes.signal_group(self.pid, number)
 
     def kill(self, ending: Ending) -> None:
         """End the command at once."""
@@ -120,6 +140,8 @@ class Execution:
             reason = f"timed out after {format_duration(self.claim.timeout_seconds or 0)}"
         elif ending is Ending.STOPPED:
             reason = "stopped with its worker"
+        elif ending is Ending.CANCELLED:
+            reason = "cancelled while it ran"
         else:
             reason = _describe_exit(code)
         parts = [reason, _last_line(self.capture.tail), self.capture.error]

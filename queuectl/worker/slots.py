@@ -41,6 +41,11 @@ class Slots:
         self.settled(set())
 
     @property
+    def worker_id(self) -> str:
+        """Whose slots they are."""
+        return self._launcher.worker_id
+
+    @property
     def busy(self) -> int:
         """How many commands run."""
         return len(self._running)
@@ -53,6 +58,10 @@ class Slots:
     def marks(self) -> set[str]:
         """Return the marks of the claims that run."""
         return {run.claim.mark for run in self._running.values()}
+
+    def find(self, mark: str) -> Execution | None:
+        """Return the command that runs by this claim, if it does."""
+        return next((run for run in self._running.values() if run.claim.mark == mark), None)
 
     def deadlines(self) -> list[float]:
         """Return when something is due to be ended, by the monotonic clock."""

@@ -14,7 +14,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from math import inf
 
 from queuectl.db import presence
 from queuectl.db.engine import Store
@@ -22,13 +21,15 @@ from queuectl.db.wakeup import POLL_SECONDS, Bell
 from queuectl.domain.job import Claim, Ending, Outcome
 from queuectl.domain.options import OutputStore
 from queuectl.errors import Conflict, StoreError, WorkerDeclaredDead
-from queuectl.service import claims, config, recall, rescues, workers
+from queuectl.service import claims, config, orders, recall, rescues, workers
 from queuectl.service.claims import Claimant, Settlement
 from queuectl.worker import ahead, processes, runner
 from queuectl.worker.delivery import Courier
 from queuectl.worker.events import EventLog
+from queuectl.worker.lease import Lease
+from queuectl.worker.orders import obey
 from queuectl.worker.output import OutputCapture
-from queuectl.worker.reports import Report, boottime
+from queuectl.worker.reports import boottime
 from queuectl.worker.rescue import rescue_dead
 from queuectl.worker.slots import Slots
 from queuectl.worker.watch import Watch
@@ -42,10 +43,6 @@ POLL_STORE_SECONDS = 5.0
 POLL_SERVER_SECONDS = 30.0
 #: The same where no notification comes through.
 POLL_DEAF_SECONDS = 1.0
-#: On a store that machines share, jobs are killed when this part of the lease is over unrenewed,
-#: and no call of the store may take longer than that one.
-LEASE_SPENT = 5 / 6
-LEASE_CALL = 1 / 8
 #: A worker without a free slot looks at a bell that rang after this long: only a stop can matter.
 BUSY_LOOK_SECONDS = 0.05
 #: The longest pause between two tries to reach a store that is away.
@@ -64,6 +61,8 @@ class WorkerPlan:
     queues: tuple[str, ...] | None = None
     drain: bool = False
     log_format: str = "text"
+    #: The key of the one job that is run; None: whatever the queues hold.
+    only: int | None = None
     #: Where outputs are kept; None: where the stored option says.
     output_store: OutputStore | None = None
 
@@ -88,7 +87,7 @@ class Worker:
         self._stop_mode = stop_mode
         self._log = EventLog(plan.log_format, f"worker {self._id[:6]}")
         self._claimant = Claimant(
-            self._id, registration.host, registration.pid, registration.queues
+            self._id, registration.host, registration.pid, registration.queues, plan.only
         )
         launcher = runner.Launcher(os.environ, self._id)  # before anything is opened here
         self._watch = Watch()
@@ -107,11 +106,9 @@ class Worker:
         self._look_at = 0.0
         self._tick_at = 0.0
         self._beat_at = 0.0
-        #: What the last heartbeat renewed, in seconds.
-        self._lease = 0.0
-        #: When what runs must end unless the lease is renewed, by the clock that also goes on in a
-        #: suspended machine; infinite where nobody else would start it.
-        self._spent_at = inf
+        self._lease = Lease(supervisor)
+        #: How many orders were given when they were last read.
+        self._orders_read = 0
         #: Whether a command may run that is not known yet.
         self._starting = False
         self._far_look_at = 0.0
@@ -131,7 +128,7 @@ class Worker:
         self._log.emit("worker-started", self._describe(), worker=self._id)
         with store.doorbell() as bell:
             self._listen(bell)
-            self._renew(store, begun)
+            self._lease.renew(store, self._options.lease, begun)
             if store.is_shared:
                 self._poll_seconds = POLL_SERVER_SECONDS
             if bell.deafness is not None:
@@ -282,6 +279,7 @@ class Worker:
         if not self._hungry:
             self._look_at = 0.0  # one look tells when the next job is due
         self._ahead.settled(turn.claims, unstarted)
+        self._obey_orders(store, turn.orders)
         if turn.stop_mode is not None:
             self._ask_stop(turn.stop_mode)
 
@@ -308,8 +306,16 @@ class Worker:
         self._store_is_back()
         self._look_at = time.monotonic() + self._next_look(outlook.next_due_at)
         self._hungry = outlook.due
+        self._obey_orders(store, outlook.orders)
         if outlook.stop_mode is not None:
             self._ask_stop(outlook.stop_mode)
+
+    def _obey_orders(self, store: Store, given: int) -> None:
+        """Do what this worker was told to do to its jobs, if it was told more since."""
+        if given != self._orders_read:
+            for order in orders.take(store, self._id):
+                obey(order, self._slots, self._ahead, self._log)
+            self._orders_read = given
 
     def _next_look(self, next_due_at: datetime | None) -> float:
         poll = self._poll_seconds * random.uniform(0.8, 1.2)  # noqa: S311  # jitter, no secret
@@ -336,14 +342,19 @@ class Worker:
     # What lies ahead
 
     def _start_ahead(self) -> None:
-        # While it is not known whether a claim was given back, another worker may have it.
-        while self._ahead and not self._unsure and self._may_claim() and not self._is_cut_off():
+        while self._may_start_ahead():
             claim = self._ahead.take()
             self._starting = True
             self._slots.start(claim, self._capture(claim))
             self._starting = False
-            if self._is_cut_off():
+            if self._lease.is_spent:
                 self._end_running()
+
+    def _may_start_ahead(self) -> bool:
+        if not self._ahead or self._ahead.withdrawn or self._lease.is_spent:
+            return False
+        # While it is not known whether a claim was given back, another worker may have it.
+        return self._may_claim() and not self._unsure
 
     def _capture(self, claim: Claim) -> OutputCapture:
         limit = self._options.output_limit
@@ -362,19 +373,14 @@ class Worker:
         self._slots.expire(now)
         if now >= self._tick_at:
             self._tick_at = now + TICK_SECONDS
-            self._report()
+            self._lease.report()
             self._slots.reap_zombies()
             if now >= self._retry_at and self._is_rescue_due(store, now):
                 self._rescue(store)
-        if self._slots.busy and self._is_cut_off():
+        if self._slots.busy and self._lease.is_spent:
             self._end_running()
         if now >= self._beat_at and now >= self._retry_at:
             self._beat(store, now)
-
-    def _report(self) -> None:
-        report = Report(boottime(), self._lease, self._spent_at)
-        with suppress(OSError):  # the supervisor is suspended, or gone
-            self._supervisor.send(report.encode(), socket.MSG_DONTWAIT)
 
     def _beat(self, store: Store, now: float) -> None:
         self._beat_at = now + self._options.lease / 3
@@ -382,24 +388,10 @@ class Worker:
         try:
             if not workers.beat(store, self._id, self._options.lease):
                 raise WorkerDeclaredDead(f"worker {self._id} was declared dead")
-            self._renew(store, begun)
+            self._lease.renew(store, self._options.lease, begun)
         except StoreError as error:
             self._beat_at = now
             self._store_is_away(error)
-
-    def _renew(self, store: Store, begun: float) -> None:
-        """A heartbeat arrived, which was sent at ``begun``."""
-        self._lease = self._options.lease
-        if store.is_shared:
-            self._spent_at = begun + self._lease * LEASE_SPENT
-            store.patience_seconds = store.reading_seconds = self._lease * LEASE_CALL
-            # Even a call of the store that hangs is interrupted by it.
-            signal.setitimer(signal.ITIMER_REAL, max(0.0, self._spent_at - boottime()) + 0.001)
-        self._report()  # else the supervisor would judge by the lease before this one
-
-    def _is_cut_off(self) -> bool:
-        """Whether another machine may soon take this worker for dead, and start its jobs."""
-        return boottime() >= self._spent_at
 
     def _end_running(self, *signal_and_frame: object) -> None:
         """End what runs before its lease does: somebody else may start it then.
@@ -412,7 +404,7 @@ class Worker:
             self._log.emit("cut-off", f"its lease runs out; ends {count} jobs", jobs=count)
             self._slots.kill_all(Ending.STOPPED)
             self._slots.end_strays()
-        self._report()
+        self._lease.report()
 
     def _is_rescue_due(self, store: Store, now: float) -> bool:
         """Whether to ask the store for dead workers: seldom, where their locks tell it sooner."""

@@ -226,11 +226,13 @@ def _commit_each_job() -> None:
     def enqueue_each(store: Store, requests: Any, *, cwd: str | None) -> jobs.Receipt:
         ids: list[str] = []
         existing: list[str] = []
+        unique: list[str] = []
         for request in requests:
             receipt = enqueue(store, [request], cwd=cwd)
             ids += receipt.ids
             existing += receipt.existing
-        return jobs.Receipt(ids, existing)
+            unique += receipt.unique
+        return jobs.Receipt(ids, existing, unique)
 
     _put(jobs, "enqueue", enqueue_each)
 

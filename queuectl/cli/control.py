@@ -1,0 +1,169 @@
+"""``queuectl cancel``, ``kill``, ``freeze``, ``thaw``, ``retry`` and ``release``."""
+
+from __future__ import annotations
+
+import signal as signals
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from queuectl.cli import render
+from queuectl.cli.selection import Asked, change, changes_jobs, count
+from queuectl.cli.store import open_store
+from queuectl.db import engine
+from queuectl.domain import job as domain
+from queuectl.domain import request
+from queuectl.domain import selection as domain_selection
+from queuectl.errors import InvalidInput
+from queuectl.service import cancelling, headcount, orders, requeueing
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+_RUNNING = (domain.State.PROCESSING,)
+
+
+@app.command("cancel")
+@changes_jobs
+def cancel(
+    ctx: typer.Context,
+    asked: Asked,
+    reason: Annotated[
+        str | None, typer.Option("--reason", "-r", metavar="TEXT", help="Why; kept with the job.")
+    ] = None,
+) -> None:
+    """Cancel jobs: those that wait at once; those that run get TERM, and KILL 5 s later."""
+    if reason is not None:
+        _check_reason(reason)
+    running = 0
+
+    def act(store: engine.Store, chosen: Sequence[domain_selection.Chosen]) -> list[str]:
+        nonlocal running
+        done = cancelling.cancel(store, chosen, reason=reason)
+        running = sum(job.runs for job in done)
+        return [job.id for job in done]
+
+    change(
+        ctx,
+        asked,
+        act,
+        among=domain.LIVE,
+        verb="cancelled",
+    )
+    if running and not asked.quiet:
+        render.note(f"{count(running)} of them still running: the workers end them now")
+
+
+def _check_reason(text: str) -> None:
+    try:
+        request.check_text(text)
+    except ValueError as error:
+        raise InvalidInput(f"--reason {error}") from error
+
+
+@app.command("kill")
+@changes_jobs
+def kill(
+    ctx: typer.Context,
+    asked: Asked,
+    signal: Annotated[
+        str, typer.Option("--signal", "-s", metavar="NAME", help="INT, HUP, USR1, 9, ...")
+    ] = "TERM",
+) -> None:
+    """Send a signal to running jobs; what becomes of them is decided as for every end."""
+    number = _parse_signal(signal)
+    change(
+        ctx,
+        asked,
+        lambda store, chosen: orders.send_signal(store, chosen, number),
+        among=_RUNNING,
+        verb=f"sent {signals.Signals(number).name}",
+    )
+
+
+def _parse_signal(text: str) -> int:
+    name = text.upper().removeprefix("SIG")
+    try:
+        found = signals.Signals(int(name)) if name.isdigit() else signals.Signals[f"SIG{name}"]
+    except (KeyError, ValueError) as error:
+        raise InvalidInput(
+            f"there is no signal {text[:40]!r}", hint="write INT, TERM, HUP, KILL, USR1 or a number"
+        ) from error
+    if found in (signals.SIGSTOP, signals.SIGCONT):
+        verb = "freeze" if found is signals.SIGSTOP else "thaw"
+        raise InvalidInput(
+            f"{found.name} would leave the job's timeout as it is", hint=f"use: queuectl {verb}"
+        )
+    return found
+
+
+@app.command("freeze")
+@changes_jobs
+def freeze(
+    ctx: typer.Context,
+    asked: Asked,
+) -> None:
+    """Stop the processes of running jobs, and their timeouts, until they are thawed."""
+    change(
+        ctx,
+        asked,
+        orders.freeze,
+        among=_RUNNING,
+        verb="frozen",
+    )
+
+
+@app.command("thaw")
+@changes_jobs
+def thaw(
+    ctx: typer.Context,
+    asked: Asked,
+) -> None:
+    """Let frozen jobs go on."""
+    change(
+        ctx,
+        asked,
+        orders.thaw,
+        among=_RUNNING,
+        verb="thawed",
+    )
+
+
+@app.command("retry")
+@changes_jobs
+def retry(
+    ctx: typer.Context,
+    asked: Asked,
+) -> None:
+    """Queue ended jobs again with all their retries, however they ended; the history is kept."""
+    changed = change(
+        ctx,
+        asked,
+        requeueing.retry,
+        among=domain.FINISHED,
+        verb="queued again",
+    )
+    if changed and not asked.quiet:
+        _tell_headcount(ctx)
+
+
+def _tell_headcount(ctx: typer.Context) -> None:
+    """Say that no worker runs, if none does."""
+    if not headcount.count_alive(open_store(ctx)):
+        render.note("no worker is running; start one with: queuectl worker start")
+
+
+@app.command("release")
+@changes_jobs
+def release(
+    ctx: typer.Context,
+    asked: Asked,
+) -> None:
+    """Let go of jobs that were enqueued with --hold."""
+    change(
+        ctx,
+        asked,
+        requeueing.release,
+        among=(domain.State.HELD,),
+        verb="released",
+    )

@@ -1,0 +1,132 @@
+"""``queuectl run``: a job here and now, with the whole engine around it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from queuectl.cli import following, job_options, lazy, render
+from queuectl.cli import wait as waits
+from queuectl.cli.store import location, open_store
+from queuectl.db import engine
+from queuectl.domain import job as domain
+from queuectl.domain import selection as domain_selection
+from queuectl.errors import InvalidInput, QueuectlError
+from queuectl.service import cancelling, jobs, requeueing
+from queuectl.worker import attending
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@app.command(
+    "run",
+    context_settings={"allow_interspersed_args": False},
+    options_metavar="[OPTIONS]",
+)
+def run(
+    ctx: typer.Context,
+    words: job_options.Words = None,
+    id: job_options.Id = None,
+    queue: job_options.Queue = None,
+    max_retries: job_options.MaxRetries = None,
+    timeout: job_options.Timeout = None,
+    backoff_base: job_options.BackoffBase = None,
+    cwd: job_options.Cwd = None,
+    env: job_options.Env = None,
+    name: job_options.Name = None,
+    tag: job_options.Tag = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="The bytes as they are; control sequences act.")
+    ] = False,
+) -> None:
+    """Run a job here and now, print what it prints, and leave with its exit code.
+
+    It is retried, timed out and recorded like any other; Ctrl-C cancels it.
+
+    \b
+    queuectl run -- make test
+    queuectl run --timeout 5m --max-retries 0 './check.sh && ./deploy.sh'
+    """
+    if not words:
+        raise InvalidInput(
+            "there is no command to run", hint="write: queuectl run -- COMMAND ARGUMENT..."
+        )
+    fields = {
+        "id": id,
+        "queue": queue,
+        "max_retries": max_retries,
+        "timeout": timeout,
+        "backoff_base": backoff_base,
+        "cwd": cwd,
+        "env": env,
+        "name": name,
+        "tags": tag,
+        "hold": True,
+    }
+    request = job_options.plain_request(words, fields)
+    folder = job_options.current_folder() if request.cwd is None else None
+    lazy.finish_start()
+    store = open_store(ctx)
+    receipt = jobs.enqueue(store, [request], cwd=folder)
+    job = jobs.find_by_ids(store, receipt.ids)[0]
+    if receipt.existing:
+        raise InvalidInput(
+            f"job {job.id} was there already, with the same request",
+            hint=f"follow it with: queuectl logs --follow {job.id}",
+        )
+    store.close()  # nothing is open at the fork
+    _attend(ctx, store, job, raw=raw)
+    raise typer.Exit(waits.exit_code_of(store, job.id))
+
+
+def _attend(ctx: typer.Context, store: engine.Store, job: domain.Job, *, raw: bool) -> None:
+    """Have the job run, print what it prints, and return when it has ended."""
+    attendant = attending.Attendant(location(ctx), job.seq)
+
+    def watch() -> None:
+        if attendant.has_ended:
+            raise _WorkerGone
+
+    try:
+        following.follow(store, job, raw=raw, watch=watch)
+    except KeyboardInterrupt:
+        _cancel(store, job)
+    except _WorkerGone:
+        _leave_to_others(store, job)
+    finally:
+        attendant.let_go()
+    _tell_end(jobs.history(store, job.id))
+
+
+class _WorkerGone(Exception):  # noqa: N818  # what happened
+    """The worker that was to run the job is gone."""
+
+
+def _cancel(store: engine.Store, job: domain.Job) -> None:
+    """Cancel the job and wait for its end; a second Ctrl-C waits no longer."""
+    render.note(f"cancels job {job.id}")
+    cancelling.cancel(store, [_chosen(job)], reason="Ctrl-C")
+    waits.await_jobs(store, [job.seq])
+
+
+def _leave_to_others(store: engine.Store, job: domain.Job) -> None:
+    requeueing.release(store, [_chosen(job)])
+    raise QueuectlError(
+        f"the worker that was to run job {job.id} is gone",
+        hint="the job is kept, and runs with: queuectl worker start",
+    )
+
+
+def _chosen(job: domain.Job) -> domain_selection.Chosen:
+    return domain_selection.Chosen(job.seq, job.id, job.state)
+
+
+def _tell_end(history: jobs.JobHistory) -> None:
+    job = history.job
+    if job.state is domain.State.DEAD:
+        tries = f"after {job.attempts} of {job.max_retries + 1} attempts"
+        render.note(f"job {job.id} is dead {tries}: {job.last_error}")
+        render.hint(f"queue it again with: queuectl retry {job.id}")
+    elif job.state is domain.State.CANCELLED:
+        render.note(f"job {job.id} was cancelled")

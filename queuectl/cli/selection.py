@@ -1,0 +1,209 @@
+"""The ways to name jobs, alike in every command that changes some."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+
+from queuectl.cli import completion, objects, options, render
+from queuectl.cli.store import open_store
+from queuectl.db import engine
+from queuectl.domain import durations, request
+from queuectl.domain import job as domain
+from queuectl.domain import selection as domain_selection
+from queuectl.errors import InvalidInput, QueuectlError
+from queuectl.service import jobs
+from queuectl.service import selection as service
+
+#: Jobs that are read back at a time to print them.
+_PRINTED_AT_ONCE = 500
+
+
+def _select(
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="ID",
+            help="Jobs, by id, by any unique beginning of it, or: last.",
+            autocompletion=completion.complete_job,
+            show_default=False,
+        ),
+    ] = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--state",
+            metavar="STATE",
+            help="All jobs in this state; repeatable.",
+            autocompletion=completion.complete_state,
+        ),
+    ] = None,
+    queue: Annotated[
+        str | None,
+        typer.Option(
+            "--queue",
+            "-Q",
+            metavar="NAME",
+            help="All jobs of this queue.",
+            autocompletion=completion.complete_queue,
+        ),
+    ] = None,
+    tag: Annotated[
+        str | None,
+        typer.Option(
+            "--tag",
+            "-t",
+            metavar="TAG",
+            help="All jobs with this tag.",
+            autocompletion=completion.complete_tag,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="All jobs of this name.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", metavar="TIME", help="All jobs enqueued in the last 2h, or since a date."
+        ),
+    ] = None,
+    all: Annotated[bool, typer.Option("--all", help="All jobs.")] = False,
+) -> domain_selection.Selection:
+    """Return the jobs that were named; raises InvalidInput."""
+    selection = domain_selection.Selection(
+        references=tuple(ids or ()),
+        states=tuple(jobs.parse_state(text) for text in state or ()),
+        queue=queue,
+        tag=tag,
+        name=name,
+        since=None if since is None else parse_since(since),
+        everything=all,
+    )
+    if ids and selection != domain_selection.Selection(references=selection.references):
+        raise InvalidInput(
+            "jobs are named either by id or by what they have in common, not both",
+            hint="leave out the ids, or --state, --queue, --tag, --name, --since and --all",
+        )
+    return selection
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which jobs somebody named, and how the change of them is to go."""
+
+    selection: domain_selection.Selection
+    dry_run: bool
+    yes: bool
+    quiet: bool
+    as_json: bool
+
+
+def _ask(
+    selection: domain_selection.Selection,
+    dry_run: options.DryRun = False,
+    yes: options.Yes = False,
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> Asked:
+    return Asked(selection, dry_run, yes, quiet, json)
+
+
+def selects(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the ways to name jobs, before its own options: it gets a ``selection``."""
+    return _expand(function, "selection", _select)
+
+
+def changes_jobs(function: Callable[..., None]) -> Callable[..., None]:
+    """The same for a command that changes the jobs: it gets what was ``asked``."""
+    return _expand(_expand(function, "asked", _ask), "selection", _select)
+
+
+def _expand(
+    function: Callable[..., None], name: str, make: Callable[..., object]
+) -> Callable[..., None]:
+    """Put the parameters of ``make`` in the place of the one that is to get what it returns."""
+    own = dict(inspect.signature(function, eval_str=True).parameters)
+    given = dict(inspect.signature(make, eval_str=True).parameters)
+
+    @wraps(function)
+    def command(**values: Any) -> None:
+        values[name] = make(**{each: values.pop(each) for each in given})
+        function(**values)
+
+    place = list(own).index(name)
+    del own[name]
+    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own.values()]
+    parameters[place:place] = [
+        each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in given.values()
+    ]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer's
+    return command
+
+
+def parse_since(text: str) -> datetime:
+    """Return the instant that ``2h`` (ago) or an RFC 3339 date names; raises InvalidInput."""
+    try:
+        return datetime.now(UTC) - timedelta(seconds=durations.parse_duration(text))
+    except ValueError:
+        pass
+    try:
+        instant = request.parse_instant(text)
+    except ValueError as error:
+        raise InvalidInput(
+            f"--since: {text[:40]!r} is neither a duration nor a date",
+            hint="write 90s, 2h, 7d, or a date like 2026-11-24T18:00:00Z",
+        ) from error
+    return instant or datetime.now(UTC)
+
+
+def change(
+    ctx: typer.Context,
+    asked: Asked,
+    act: Callable[[engine.Store, Sequence[domain_selection.Chosen]], list[str]],
+    *,
+    among: Iterable[domain.State],
+    verb: str,
+) -> list[str]:
+    """Do something to the jobs that were named, and tell to which; many are asked for first.
+
+    ``verb`` says what it is: ``cancelled``. Returns the ids of the jobs that were changed.
+    """
+    store = open_store(ctx)
+    chosen = service.choose(store, asked.selection, among=among, verb=verb)
+    if asked.dry_run:
+        ids = [job.id for job in chosen]
+    else:
+        if chosen and not asked.selection.references and not asked.yes:
+            _confirm(len(chosen), verb)
+        ids = act(store, chosen)
+    if asked.as_json:
+        render.json_array(objects.job_object(job) for job in _read_back(store, ids))
+    else:
+        render.out_lines(ids)
+    if not asked.quiet:
+        render.note(f"{count(len(ids))} {'would be ' if asked.dry_run else ''}{verb}")
+    return [] if asked.dry_run else ids
+
+
+def _confirm(number: int, verb: str) -> None:
+    if not render.is_terminal(sys.stdin):
+        return
+    if not render.confirm(f"{count(number)} will be {verb}; go on?"):
+        raise QueuectlError("nothing was changed", hint="--yes skips the question")
+
+
+def _read_back(store: engine.Store, ids: list[str]) -> Iterator[domain.Job]:
+    for start in range(0, len(ids), _PRINTED_AT_ONCE):
+        yield from jobs.find_by_ids(store, ids[start : start + _PRINTED_AT_ONCE])
+
+
+def count(number: int) -> str:
+    """Return ``1 job``, ``2 jobs``."""
+    return f"{number} job" if number == 1 else f"{number} jobs"

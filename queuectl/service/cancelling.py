@@ -1,0 +1,70 @@
+"""Cancel jobs: at once what waits; what runs is ended by its worker, on whatever machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, select, update
+
+from queuectl.db.engine import Store
+from queuectl.db.models import JobRow
+from queuectl.domain.job import State
+from queuectl.domain.selection import Chosen
+from queuectl.service import orders
+from queuectl.service.selection import in_chunks
+
+#: Where a job waits, and nobody holds a claim.
+WAITING = (State.HELD, State.SCHEDULED, State.PENDING, State.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A job that is cancelled, or will be as soon as its worker has ended what runs."""
+
+    id: str
+    runs: bool
+
+
+def cancel(store: Store, chosen: Sequence[Chosen], *, reason: str | None = None) -> list[Cancelled]:
+    """Cancel these jobs; those that have ended meanwhile are left out."""
+
+    def work(connection: Connection, seqs: list[int]) -> list[Cancelled]:
+        now = datetime.now(UTC)
+        running = orders.lock_running(connection, seqs)
+        # Asked twice, it keeps the first reason.
+        connection.execute(
+            update(JobRow)
+            .where(JobRow.seq.in_([row.seq for row in running]))
+            .values(
+                cancel_requested_at=func.coalesce(JobRow.cancel_requested_at, now),
+                cancel_reason=func.coalesce(JobRow.cancel_reason, reason),
+                updated_at=now,
+            )
+        )
+        orders.give(connection, running, orders.Action.CANCEL)
+        waiting = _lock_waiting(connection, seqs)
+        connection.execute(
+            update(JobRow)
+            .where(JobRow.seq.in_([row.seq for row in waiting]))
+            .values(
+                state=State.CANCELLED,
+                version=JobRow.version + 1,
+                cancel_requested_at=now,
+                cancel_reason=reason,
+                finished_at=now,
+                updated_at=now,
+            )
+        )
+        found = [(row.seq, Cancelled(row.id, runs=True)) for row in running]
+        found += [(row.seq, Cancelled(row.id, runs=False)) for row in waiting]
+        return [cancelled for _, cancelled in sorted(found, key=lambda pair: pair[0])]
+
+    return in_chunks(store, chosen, work)
+
+
+def _lock_waiting(connection: Connection, seqs: list[int]) -> list[Any]:
+    query = select(JobRow.seq, JobRow.id).where(JobRow.seq.in_(seqs), JobRow.state.in_(WAITING))
+    return list(connection.execute(query.order_by(JobRow.seq).with_for_update()))

@@ -1,0 +1,99 @@
+"""Requeue jobs that have ended, with all their retries; release those that are held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, case, delete, literal_column, select, update
+from sqlalchemy.exc import IntegrityError
+
+from queuectl.db.engine import Store
+from queuectl.db.models import DeadLetterRow, JobRow
+from queuectl.domain.job import State
+from queuectl.domain.selection import Chosen
+from queuectl.errors import Conflict
+from queuectl.service.rows import in_states
+from queuectl.service.selection import in_chunks
+
+
+def retry(store: Store, chosen: Sequence[Chosen]) -> list[str]:
+    """Queue ended jobs again, whatever their end; return the ids of those that have ended still.
+
+    The history is kept. Raises Conflict where another job with the same unique key waits or runs.
+    """
+
+    def work(connection: Connection, seqs: list[int]) -> list[str]:
+        found = lock(connection, seqs, (State.COMPLETED, State.DEAD, State.CANCELLED))
+        requeue_rows(connection, list(found))
+        return list(found.values())
+
+    return in_chunks(store, chosen, work)
+
+
+def lock(connection: Connection, seqs: Sequence[int], states: Iterable[State]) -> dict[int, str]:
+    """Return the ids of those jobs that are in such a state; nobody can change them meanwhile."""
+    query = select(JobRow.seq, JobRow.id).where(JobRow.seq.in_(seqs), in_states(*states))
+    rows = connection.execute(query.order_by(JobRow.seq).with_for_update())
+    return {row.seq: row.id for row in rows}
+
+
+def requeue_rows(connection: Connection, seqs: list[int]) -> None:
+    """Make locked jobs that have ended pending, as if they had just been enqueued.
+
+    Raises Conflict where another job with the same unique key waits or runs.
+    """
+    now = datetime.now(UTC)
+    connection.execute(delete(DeadLetterRow).where(DeadLetterRow.job_seq.in_(seqs)))
+    requeued = (
+        update(JobRow)
+        .where(JobRow.seq.in_(seqs))
+        .values(
+            state=State.PENDING,
+            version=JobRow.version + 1,
+            attempts=0,
+            crashes=0,
+            requeued_after_run=JobRow.runs,
+            run_at=now,
+            updated_at=now,
+            finished_at=None,
+            cancel_requested_at=None,
+            cancel_reason=None,
+        )
+    )
+    try:
+        connection.execute(requeued)
+    except IntegrityError as error:
+        raise Conflict(
+            "another job with the same unique key waits or runs",
+            hint="let that one end, or cancel it, and try again",
+        ) from error
+
+
+def release(store: Store, chosen: Sequence[Chosen]) -> list[str]:
+    """Let go of held jobs; return the ids of those that were held still."""
+
+    def work(connection: Connection, seqs: list[int]) -> list[str]:
+        found = lock(connection, seqs, (State.HELD,))
+        release_rows(connection, list(found))
+        return list(found.values())
+
+    return in_chunks(store, chosen, work)
+
+
+def release_rows(connection: Connection, seqs: list[int]) -> None:
+    """Make locked jobs that are held wait for their time, or for a worker."""
+    now = datetime.now(UTC)
+    later = JobRow.run_at > now
+    connection.execute(
+        update(JobRow)
+        .where(JobRow.seq.in_(seqs))
+        .values(
+            state=case(
+                (later, literal_column(f"'{State.SCHEDULED}'")),
+                else_=literal_column(f"'{State.PENDING}'"),
+            ),
+            version=JobRow.version + 1,
+            updated_at=now,
+        )
+    )

@@ -1,0 +1,102 @@
+"""Find the jobs that a selection means, and change many of them in small transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement, Connection, select
+
+from queuectl.db.engine import Store
+from queuectl.db.models import JobRow, TagRow
+from queuectl.domain.job import State
+from queuectl.domain.selection import Chosen, Selection
+from queuectl.errors import Conflict, InvalidInput
+from queuectl.service.jobs import find_in
+from queuectl.service.rows import in_states
+
+Result = TypeVar("Result")
+
+#: Jobs that one transaction changes: below SQLite's limit of parameters, and workers hardly wait.
+CHUNK = 500
+
+
+def choose(
+    store: Store, selection: Selection, *, among: Iterable[State], verb: str
+) -> list[Chosen]:
+    """Return the jobs of a selection in the order of their enqueueing, if they are in such a state.
+
+    ``among`` are the states in which something can be done to a job, and ``verb`` says what:
+    ``cancelled``. Raises NotFound, Conflict for a job that was named and is in another state, and
+    InvalidInput for a selection of nothing, or of states that none of ``among`` is.
+    """
+    return store.read(lambda connection: choose_in(connection, selection, set(among), verb))
+
+
+def choose_in(
+    connection: Connection, selection: Selection, among: set[State], verb: str
+) -> list[Chosen]:
+    """The same as ``choose``, inside a transaction that is already open."""
+    if selection.references:
+        return _named(connection, selection.references, among, verb)
+    if selection == Selection():
+        raise InvalidInput(
+            "no jobs were named", hint="name them by id, by --queue, --tag, ..., or write --all"
+        )
+    wanted = among.intersection(selection.states) if selection.states else among
+    if not wanted:
+        given = ", ".join(selection.states)
+        raise InvalidInput(f"{given} jobs cannot be {verb}", hint=f"states: {_list(among)}")
+    found: list[Chosen] = []
+    for state in wanted:  # one by one: each is covered by an index of its own
+        query = select(JobRow.seq, JobRow.id).where(*conditions(selection, state))
+        found += [Chosen(row.seq, row.id, state) for row in connection.execute(query)]
+    return sorted(found, key=lambda chosen: chosen.seq)
+
+
+def conditions(selection: Selection, state: State) -> list[ColumnElement[bool]]:
+    """Return what holds of the jobs of a selection by conditions, in this state."""
+    found = [in_states(state)]
+    if selection.queue is not None:
+        found.append(JobRow.queue == selection.queue)
+    if selection.name is not None:
+        found.append(JobRow.name == selection.name)
+    if selection.tag is not None:
+        found.append(JobRow.seq.in_(select(TagRow.job_seq).where(TagRow.tag == selection.tag)))
+    if selection.since is not None:
+        found.append(JobRow.created_at >= selection.since)
+    return found
+
+
+def _named(
+    connection: Connection, references: Sequence[str], among: set[State], verb: str
+) -> list[Chosen]:
+    jobs = {job.seq: job for job in (find_in(connection, name) for name in references)}
+    for job in jobs.values():
+        if job.state not in among:
+            raise Conflict(
+                f"job {job.id!r} is {job.state}, and cannot be {verb}",
+                hint=f"only jobs of these states can: {_list(among)}",
+            )
+    return [Chosen(job.seq, job.id, job.state) for job in jobs.values()]
+
+
+def _list(states: Iterable[State]) -> str:
+    return ", ".join(state for state in State if state in set(states))
+
+
+def in_chunks(
+    store: Store,
+    chosen: Sequence[Chosen],
+    work: Callable[[Connection, list[int]], list[Result]],
+) -> list[Result]:
+    """Call ``work`` with the keys of some jobs at a time, each in a transaction of its own.
+
+    A hundred thousand jobs at once would keep every worker waiting. What is named on a command line
+    is one chunk, so it is all or nothing.
+    """
+    done: list[Result] = []
+    for start in range(0, len(chosen), CHUNK):
+        seqs = [job.seq for job in chosen[start : start + CHUNK]]
+        done += store.write(lambda connection, seqs=seqs: work(connection, seqs))  # type: ignore[misc]
+    return done
