@@ -110,7 +110,7 @@ class _Idler:
         self._keep = theirs
         self._worker._slots.take_place(lock)
         self._worker._options = config.read_options(store)
-        self._worker._poll_seconds = POLL_SERVER_SECONDS
+        self._worker._lookout.poll_seconds = POLL_SERVER_SECONDS
         self._bell: Bell = self._resources.enter_context(store.doorbell())
         return self
 
@@ -123,7 +123,7 @@ class _Idler:
         now = time.monotonic()
         jitter = random.random()  # noqa: S311  # no secret
         self._worker._beat_at = now + jitter * 10
-        self._worker._look_at = now + jitter * POLL_SERVER_SECONDS
+        self._worker._lookout.at = now + jitter * POLL_SERVER_SECONDS
 
     def __exit__(self, *exception: object) -> None:
         self._resources.close()

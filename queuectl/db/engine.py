@@ -71,13 +71,13 @@ class Store:
 
         result, changed = self._retry(attempt)
         if changed:
-            self._backend.ring(self.location)
+            self._backend.ring(self.location, hushed=bool(self._open().info.get("hushed")))
         return result
 
     def hush(self, connection: Connection) -> None:
-        """Wake nobody for what this transaction changes; a thousand sleepers cost the server much.
+        """Wake no worker for what this transaction changes: a thousand sleepers cost much.
 
-        On SQLite the bell rings all the same, which costs nothing.
+        On SQLite whoever waits for a job hears it all the same, which costs nothing.
         """
         connection.info["hushed"] = True
 
@@ -110,10 +110,13 @@ class Store:
         """Return the time by which leases are given and judged."""
         return self._backend.clock(connection)
 
-    def doorbell(self) -> Bell:
-        """Return an ear for what others commit, on this store's own connection if it has one."""
+    def doorbell(self, *, hushed: bool = True) -> Bell:
+        """Return an ear for what others commit, on this store's own connection if it has one.
+
+        ``hushed``: also for what is to wake no worker, where that can be heard.
+        """
         if not self.is_shared:
-            return Doorbell(self.location)
+            return Doorbell(self.location, hushed=hushed)
         from queuectl.db.listening import Listener
 
         self._bell = listener = Listener(self.close)

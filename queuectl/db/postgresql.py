@@ -151,7 +151,7 @@ def announce(connection: Connection) -> None:
         driver_connection(connection).owe(_RING)
 
 
-def ring(location: StoreLocation) -> None:
+def ring(location: StoreLocation, *, hushed: bool = False) -> None:
     """Do nothing: the commit has rung."""
 
 

@@ -178,10 +178,17 @@ def _last_ring(location: StoreLocation) -> int:
         return 0
 
 
-def ring(location: StoreLocation) -> None:
-    """Tell idle workers and waiting commands that something was committed."""
+def ring(location: StoreLocation, *, hushed: bool = False) -> None:
+    """Tell idle workers and waiting commands that something was committed.
+
+    ``hushed``: only the commands. Who watches a file can tell one who touches it from one who cuts
+    it, though it was empty before.
+    """
     with suppress(OSError):  # the bell is a convenience; polling stays behind it
-        os.utime(location.bell)
+        if hushed:
+            os.truncate(location.bell, 0)
+        else:
+            os.utime(location.bell)
 
 
 def changes(connection: Connection) -> int:

@@ -46,18 +46,19 @@ class Doorbell:
 
     deafness: str | None = None
 
-    def __init__(self, location: StoreLocation) -> None:
+    def __init__(self, location: StoreLocation, *, hushed: bool = True) -> None:
+        """``hushed``: it also hears what is to wake no worker; without inotify every ear does."""
         self._path = location.bell
-        self._inotify = self._watch()
+        self._inotify = self._watch(hushed=hushed)
         self._heard = self._stamp()
 
-    def _watch(self) -> INotify | None:
+    def _watch(self, *, hushed: bool) -> INotify | None:
         if INotify is None:
             return None
         with suppress(OSError):  # out of watches, or no bell: polling serves
             inotify = INotify(nonblocking=True)
             try:
-                inotify.add_watch(self._path, flags.ATTRIB)
+                inotify.add_watch(self._path, flags.ATTRIB | (flags.MODIFY if hushed else 0))
             except OSError:
                 inotify.close()
                 raise

@@ -13,7 +13,6 @@ import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from queuectl.db import presence
 from queuectl.db.engine import Store
@@ -27,6 +26,7 @@ from queuectl.worker import ahead, processes, runner
 from queuectl.worker.delivery import Courier
 from queuectl.worker.events import EventLog
 from queuectl.worker.lease import Lease
+from queuectl.worker.lookout import Lookout
 from queuectl.worker.orders import obey
 from queuectl.worker.output import OutputCapture
 from queuectl.worker.reports import boottime
@@ -36,15 +36,11 @@ from queuectl.worker.watch import Watch
 
 #: How often a worker reports to its supervisor, buries strays and looks for dead neighbours.
 TICK_SECONDS = 1.0
-#: The poll behind the bell; jittered, so that many idle workers do not look at once.
-POLL_STORE_SECONDS = 5.0
-#: The same behind notifications of a server, which come with the commit or not at all; a heartbeat
+#: The poll behind notifications of a server, which come with the commit or not at all; a heartbeat
 #: shows three times meanwhile that the connection lives. It is what many idle workers cost.
 POLL_SERVER_SECONDS = 30.0
 #: The same where no notification comes through.
 POLL_DEAF_SECONDS = 1.0
-#: A worker without a free slot looks at a bell that rang after this long: only a stop can matter.
-BUSY_LOOK_SECONDS = 0.05
 #: The longest pause between two tries to reach a store that is away.
 LONGEST_PAUSE_SECONDS = 5.0
 
@@ -98,12 +94,11 @@ class Worker:
         self._signals = 0
         #: Whether a turn may find something to claim.
         self._hungry = True
-        self._poll_seconds = POLL_STORE_SECONDS
+        self._lookout = Lookout()
         #: Whether the reply to the last turn was lost: it may stand in the store, or not.
         self._unsure = False
         self._away_tries = 0
         self._retry_at = 0.0
-        self._look_at = 0.0
         self._tick_at = 0.0
         self._beat_at = 0.0
         self._lease = Lease(supervisor)
@@ -126,13 +121,13 @@ class Worker:
         self._options = config.read_options(store)
         self._rescue(store)
         self._log.emit("worker-started", self._describe(), worker=self._id)
-        with store.doorbell() as bell:
+        with store.doorbell(hushed=False) as bell:
             self._listen(bell)
             self._lease.renew(store, self._options.lease, begun)
             if store.is_shared:
-                self._poll_seconds = POLL_SERVER_SECONDS
+                self._lookout.poll_seconds = POLL_SERVER_SECONDS
             if bell.deafness is not None:
-                self._poll_seconds = POLL_DEAF_SECONDS
+                self._lookout.poll_seconds = POLL_DEAF_SECONDS
                 self._log.emit("deaf", f"looks every {POLL_DEAF_SECONDS:.0f} s: {bell.deafness}")
             try:
                 self._loop(store, bell)
@@ -173,10 +168,7 @@ class Worker:
 
     def _hear(self, bell: Bell) -> None:
         if bell.heard():
-            free = self._slots.free > 0
-            self._look_at = min(
-                self._look_at, time.monotonic() + (0 if free else BUSY_LOOK_SECONDS)
-            )
+            self._lookout.rang(time.monotonic(), free=self._slots.free > 0)
 
     # The loop
 
@@ -204,7 +196,7 @@ class Worker:
                 self._ship(store)
             if self._is_turn_due(now):
                 self._take_turn(store)
-            elif now >= self._look_at:
+            elif now >= self._lookout.at:
                 self._look(store)
         except StoreError as error:
             self._store_is_away(error)
@@ -216,7 +208,7 @@ class Worker:
         if self._hungry and self._may_claim() and not self._ahead:
             at.append(self._retry_at)
         else:
-            at.append(max(self._look_at, self._retry_at))
+            at.append(max(self._lookout.at, self._retry_at))
         if self._ended or self._ahead:
             at.append(max(self._turn_by(), self._retry_at))
         if self._unsure:
@@ -276,8 +268,9 @@ class Worker:
             self._hungry = True
         elif wanted:
             self._hungry = len(turn.claims) >= wanted
+            self._lookout.claimed(len(turn.claims))
         if not self._hungry:
-            self._look_at = 0.0  # one look tells when the next job is due
+            self._lookout.soon()  # one look tells when the next job is due
         self._ahead.settled(turn.claims, unstarted)
         self._obey_orders(store, turn.orders)
         if turn.stop_mode is not None:
@@ -304,8 +297,8 @@ class Worker:
     def _look(self, store: Store) -> None:
         outlook = claims.look(store, self._claimant)
         self._store_is_back()
-        self._look_at = time.monotonic() + self._next_look(outlook.next_due_at)
         self._hungry = outlook.due
+        self._lookout.looked(time.monotonic(), due=outlook.due, next_due_at=outlook.next_due_at)
         self._obey_orders(store, outlook.orders)
         if outlook.stop_mode is not None:
             self._ask_stop(outlook.stop_mode)
@@ -316,12 +309,6 @@ class Worker:
             for order in orders.take(store, self._id):
                 obey(order, self._slots, self._ahead, self._log)
             self._orders_read = given
-
-    def _next_look(self, next_due_at: datetime | None) -> float:
-        poll = self._poll_seconds * random.uniform(0.8, 1.2)  # noqa: S311  # jitter, no secret
-        if next_due_at is None:
-            return poll
-        return min(poll, max(0.0, (next_due_at - datetime.now(UTC)).total_seconds()))
 
     def _ship(self, store: Store) -> None:
         self._ended += self._courier.ship(store)

@@ -257,7 +257,7 @@ def _record_apart() -> None:
 
 def _go_on_when_cut_off() -> None:
     _put(worker.Worker, "_renew", lambda self, store, begun: None)
-    _put(supervisor.Supervisor, "_judge_silence", lambda self: None)
+    _put(supervisor.Supervisor, "_judge_silence", lambda self, now: None)
 
 
 def _repeat_lost_turns() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import select
 import threading
 
+from sqlalchemy import Connection
+
 from queuectl.db import sqlite
 from queuectl.db.engine import Store
 from queuectl.db.wakeup import Doorbell
+from queuectl.service import queues
 from queuectl.settings import StoreLocation
 from tests.jobs import add
 from tests.waiting import LIMIT_SECONDS
@@ -79,3 +82,21 @@ def test_a_missing_bell_keeps_nobody_from_writing(store: Store) -> None:
     store.location.bell.unlink()
 
     assert add(store).state == "pending"
+
+
+def test_a_hushed_ring_is_heard_by_whoever_waits_and_by_no_worker(store: Store) -> None:
+    def hushed(connection: Connection) -> None:
+        store.hush(connection)
+        queues.add(connection, ["a"])
+
+    with (
+        store.doorbell(hushed=False) as worker,
+        store.doorbell() as waiting,
+    ):
+        store.write(hushed)
+        assert waiting.heard()
+        assert not worker.heard()
+
+        store.write(lambda connection: queues.add(connection, ["b"]))
+        assert waiting.heard()
+        assert worker.heard()

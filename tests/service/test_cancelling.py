@@ -1,4 +1,4 @@
-"""Cancelling: at once what waits; what runs through its worker; and whatever it meets on the way."""
+"""Cancelling: at once what waits, what runs through its worker; and retrying what has ended."""
 
 from __future__ import annotations
 
@@ -39,9 +39,15 @@ def test_a_job_that_waits_is_cancelled_at_once(store: Store, hire: Hire) -> None
 
     done = cancelling.cancel(store, chosen(store, "pending", "scheduled", "held"), reason="late")
 
-    assert done == [cancelling.Cancelled(name, runs=False) for name in ("pending", "scheduled", "held")]
+    assert done == [
+        cancelling.Cancelled(name, runs=False) for name in ("pending", "scheduled", "held")
+    ]
     job = jobs.find(store, "pending")
-    assert (job.state, job.cancel_reason, job.finished_at is not None) == ("cancelled", "late", True)
+    assert (job.state, job.cancel_reason, job.finished_at is not None) == (
+        "cancelled",
+        "late",
+        True,
+    )
     assert hire().claim() == []
     assert is_sound(store)
 
@@ -99,9 +105,7 @@ def test_a_claim_that_is_given_back_unstarted_is_cancelled(store: Store, hire: H
     claim = worker.claim_one()
     cancelling.cancel(store, chosen(store, "a"))
 
-    claims.take_turn(
-        worker.store, worker.claimant, [], free=0, idle=True, unstarted=[claim]
-    )
+    claims.take_turn(worker.store, worker.claimant, [], free=0, idle=True, unstarted=[claim])
 
     job = jobs.find(store, "a")
     assert (job.state, job.runs, job.finished_at is not None) == ("cancelled", 0, True)

@@ -77,7 +77,7 @@ def test_a_supervisor_that_goes_on_after_long_gives_its_workers_time_to_speak(
     supervisor._children[child.pid] = child
 
     supervisor._start_count_anew()
-    supervisor._judge_silence()
+    supervisor._judge_silence(boottime())
 
     assert silent_process.poll() is None
     assert child.last.sent_at == long_ago
