@@ -116,7 +116,10 @@ def show_history(location: StoreLocation, history: jobs.JobHistory, *, as_json: 
     facts = [
         ("job", job.id),
         ("state", f"{render.state(job.state)}{_progress(job)}"),
+        ("name", escape_line(job.name or "")),
         ("command", escape_line(job.command)),
+        ("tags", ", ".join(history.tags)),
+        ("unique", escape_line(job.unique_key or "")),
         ("queue", job.queue + (f", priority {job.priority}" if job.priority else "")),
         ("folder", escape_line(job.cwd or "-")),
         ("variables", ", ".join(escape_line(name) for name in sorted(job.env or ()))),
@@ -124,6 +127,8 @@ def show_history(location: StoreLocation, history: jobs.JobHistory, *, as_json: 
         ("created", _at(job.created_at)),
         ("due", _at(job.run_at) if job.state in ("scheduled", "failed", "pending") else ""),
         ("claimed", f"{_at(job.claimed_at)} by {job.worker_id}" if job.claimed_at else ""),
+        ("frozen", _at(job.frozen_at)),
+        ("cancelled", _cancelled(job)),
         ("finished", _at(job.finished_at)),
         ("died", f"{_at(history.died_at)}: {history.dead_reason}" if history.died_at else ""),
         ("crashes", str(job.crashes or "")),
@@ -136,6 +141,13 @@ def show_history(location: StoreLocation, history: jobs.JobHistory, *, as_json: 
     if history.attempts:
         render.out()
         _show_attempts(history.attempts)
+
+
+def _cancelled(job: domain.Job) -> str:
+    if job.cancel_requested_at is None:
+        return ""
+    reason = f": {escape_line(job.cancel_reason)}" if job.cancel_reason else ""
+    return _at(job.cancel_requested_at) + reason
 
 
 def _progress(job: domain.Job) -> str:
@@ -231,6 +243,7 @@ def history_object(location: StoreLocation, history: jobs.JobHistory) -> dict[st
     path = _log_path(location, history.job)
     return {
         **objects.job_object(history.job),
+        "tags": history.tags,
         "dead_reason": history.dead_reason,
         "died_at": history.died_at,
         "output_path": None if path is None else str(path),

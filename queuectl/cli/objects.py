@@ -30,6 +30,11 @@ def job_object(job: domain.Job) -> dict[str, Any]:
         "worker_id": job.worker_id,
         "claimed_at": job.claimed_at,
         "finished_at": job.finished_at,
+        "name": job.name,
+        "unique": job.unique_key,
+        "frozen_at": job.frozen_at,
+        "cancel_requested_at": job.cancel_requested_at,
+        "cancel_reason": job.cancel_reason,
     }
 
 

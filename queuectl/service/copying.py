@@ -30,6 +30,7 @@ from queuectl.db.models import (
     OptionRow,
     OutputChunkRow,
     QueueRow,
+    TagRow,
 )
 from queuectl.domain.job import State
 from queuectl.errors import Conflict, InvalidInput, SchemaMismatch, StoreError
@@ -62,6 +63,7 @@ _GROWING = {
     "attempts": _table(AttemptRow),
     "output_chunks": _table(OutputChunkRow),
     "dead_letters": _table(DeadLetterRow),
+    "tags": _table(TagRow),
 }
 #: What is small goes over as a whole; the order of its keys differs between databases.
 _SMALL = {"options": _table(OptionRow), "queues": _table(QueueRow)}

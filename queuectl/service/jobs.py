@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Select, literal_column, select
 from sqlalchemy.exc import IntegrityError
 
 from queuectl.db.engine import Store
-from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow
+from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow, TagRow
 from queuectl.domain.job import FINISHED, LIVE, Attempt, Job, State
 from queuectl.domain.request import JobRequest
 from queuectl.errors import Conflict, InvalidInput, NotFound, OutcomeUnknown
@@ -54,6 +54,7 @@ class JobHistory:
     attempts: list[Attempt]
     dead_reason: str | None
     died_at: datetime | None
+    tags: list[str]
 
 
 def enqueue(store: Store, requests: Iterable[JobRequest], *, cwd: str | None) -> Receipt:
@@ -317,6 +318,7 @@ def history(store: Store, reference: str) -> JobHistory:
         job = find_in(connection, reference)
         attempts = select(*ATTEMPT_COLUMNS).where(AttemptRow.job_seq == job.seq)
         rows = connection.execute(attempts.order_by(AttemptRow.run))
+        tags = select(TagRow.tag).where(TagRow.job_seq == job.seq).order_by(TagRow.tag)
         letter = connection.execute(
             select(DeadLetterRow.reason, DeadLetterRow.died_at).where(
                 DeadLetterRow.job_seq == job.seq
@@ -327,6 +329,7 @@ def history(store: Store, reference: str) -> JobHistory:
             [to_attempt(row) for row in rows],
             letter.reason if letter else None,
             letter.died_at if letter else None,
+            list(connection.execute(tags).scalars()),
         )
 
     return store.read(work)

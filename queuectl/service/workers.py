@@ -128,6 +128,7 @@ def register(store: Store, registration: Registration) -> None:
             "stop_requested_at": stop_requested_at,
             "stop_mode": stop_mode,
             "state": "alive",
+            "orders": 0,
         }
         _REGISTER.execute(connection, [row])
 

@@ -178,9 +178,9 @@ def test_jobs_that_were_claimed_ahead_are_cancelled_unstarted(
     wait_until((folder / "ready").exists)
 
     cancelling.cancel(store, chosen(store, *(f"last-{number}" for number in range(5))))
+    wait_until(lambda: all(state_of(store, f"last-{n}") == "cancelled" for n in range(5)))
     (folder / "go").touch()
     wait_until(lambda: state_of(store, "long") == "completed")
-    wait_until(lambda: all(state_of(store, f"last-{n}") == "cancelled" for n in range(5)))
 
     assert not list(folder.glob("started-*"))
     assert jobs.find(store, "last-0").runs == 0

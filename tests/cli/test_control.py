@@ -1,0 +1,222 @@
+"""``cancel``, ``kill``, ``freeze``, ``thaw``, ``retry``, ``release`` and ``wait``, as typed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Program
+from tests.waiting import wait_until
+
+
+def state(queuectl: Program, job: str) -> str:
+    return str(queuectl("show", job, "--json").json["state"])
+
+
+@pytest.fixture
+def worker(queuectl: Program) -> Iterator[subprocess.Popen[str]]:
+    """A worker of two slots."""
+    process = queuectl.start("worker", "start", "-j", "2")
+    wait_until(lambda: queuectl("worker", "list", "-q").out)
+    yield process
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+
+
+def start_job(queuectl: Program, folder: Path, name: str, command: str = "exec sleep 300") -> None:
+    queuectl("enqueue", "--id", name, "--max-retries", "0", f"touch {name}; {command}")
+    wait_until((folder / name).exists)
+
+
+def test_waiting_jobs_are_cancelled_with_a_reason(queuectl: Program) -> None:
+    queuectl("enqueue", "--id", "a", "--delay", "1h", "--", "true")
+
+    done = queuectl("cancel", "a", "--reason", "not needed")
+
+    assert (done.out, done.err) == ("a\n", "note: 1 job cancelled\n")
+    shown = queuectl("show", "a")
+    assert "cancelled" in shown.out
+    assert "not needed" in shown.out
+    refused = queuectl("cancel", "a", code=4)
+    assert "job 'a' is cancelled, and cannot be cancelled" in refused.err
+    assert "no job 'b'" in queuectl("cancel", "b", code=3).err
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_running_job_is_cancelled_killed_frozen_and_thawed(
+    queuectl: Program, tmp_path: Path
+) -> None:
+    start_job(queuectl, tmp_path, "a")
+    start_job(queuectl, tmp_path, "b")
+
+    frozen = queuectl("freeze", "a")
+    assert (frozen.out, frozen.err) == ("a\n", "note: 1 job frozen\n")
+    assert "frozen" in queuectl("show", "a").out
+    assert queuectl("thaw", "a").err == "note: 1 job thawed\n"
+
+    assert queuectl("kill", "-s", "int", "b").err == "note: 1 job sent SIGINT\n"
+    wait_until(lambda: state(queuectl, "b") == "dead")
+    assert queuectl("show", "b", "--json").json["history"][0]["signal"] == signal.SIGINT
+
+    done = queuectl("cancel", "a")
+    assert "1 job of them still running: the workers end them now" in done.err
+    wait_until(lambda: state(queuectl, "a") == "cancelled")
+
+
+def test_bulk_changes_tell_how_many_and_ask_on_a_terminal(queuectl: Program) -> None:
+    for number in range(3):
+        queuectl("enqueue", "--queue", "q", "--tag", "x", "--id", f"job-{number}", "true")
+
+    dry = queuectl("cancel", "--tag", "x", "--dry-run")
+    assert dry.lines == ["job-0", "job-1", "job-2"]
+    assert dry.err == "note: 3 jobs would be cancelled\n"
+
+    terminal = queuectl.on_terminal("cancel", "--queue", "q")
+    terminal.expect("3 jobs will be cancelled; go on?")
+    terminal.sendline("n")
+    terminal.expect("nothing was changed")
+    terminal.wait()
+    assert state(queuectl, "job-0") == "pending"
+
+    terminal = queuectl.on_terminal("cancel", "--state", "pending")
+    terminal.sendline("y")
+    terminal.expect("3 jobs cancelled")
+    terminal.wait()
+    again = queuectl("cancel", "--all", "--yes")
+    assert (again.out, again.err) == ("", "note: 0 jobs cancelled\n")
+
+
+def test_ended_jobs_of_any_kind_are_queued_again(queuectl: Program) -> None:
+    queuectl("enqueue", "--id", "good", "true")
+    queuectl("enqueue", "--id", "bad", "--max-retries", "0", "false")
+    queuectl.drain()
+
+    done = queuectl("retry", "good", "bad")
+
+    assert done.lines == ["good", "bad"]
+    assert "2 jobs queued again" in done.err
+    assert "no worker is running" in done.err
+    assert queuectl("dlq", "list", "-q").out == ""
+    assert "is pending, and cannot be queued again" in queuectl("retry", "good", code=4).err
+    queuectl.drain()
+    assert len(queuectl("show", "good", "--json").json["history"]) == 2
+    assert queuectl("audit").code == 0
+
+
+def test_a_held_job_waits_for_its_release(queuectl: Program) -> None:
+    queuectl("enqueue", "--id", "a", "--hold", "true")
+    queuectl("enqueue", "--id", "later", "--hold", "--delay", "1h", "true")
+    queuectl.drain()
+    assert state(queuectl, "a") == "held"
+    assert queuectl("status", "--json").json["states"]["held"] == 2
+
+    assert queuectl("release", "--state", "held", "--yes").lines == ["a", "later"]
+
+    queuectl.drain()
+    assert (state(queuectl, "a"), state(queuectl, "later")) == ("completed", "scheduled")
+
+
+def test_the_same_unique_key_answers_with_the_job_that_is_there(queuectl: Program) -> None:
+    first = queuectl("enqueue", "--unique", "k", "true").out
+
+    again = queuectl("enqueue", "--unique", "k", "--", "echo", "other")
+
+    assert again.out == first
+    assert "has that unique key and not ended; nothing was added" in again.err
+    queuectl.drain()
+    assert queuectl("enqueue", "--unique", "k", "true").out != first
+
+
+@pytest.mark.usefixtures("worker")
+def test_wait_ends_with_the_jobs_and_their_exit_code(queuectl: Program, tmp_path: Path) -> None:
+    start_job(queuectl, tmp_path, "a", "until [ -e go ]; do sleep 0.02; done; exit 5")
+    waiting = queuectl.start("wait", "a")
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.communicate(timeout=1)
+
+    (tmp_path / "go").touch()
+
+    waiting.communicate(timeout=30)
+    assert waiting.returncode == 5
+    assert queuectl("wait", "a", code=5).err == "note: 0 jobs completed, 1 failed or cancelled\n"
+    queuectl("enqueue", "--tag", "t", "true")
+    queuectl("enqueue", "--tag", "t", "true")
+    queuectl("wait", "--tag", "t")
+    assert queuectl("wait", "--all").err == "note: nothing to wait for\n"
+    assert queuectl("wait", "a", "last", "--json", code=1).json == {
+        "jobs": 2,
+        "completed": 1,
+        "failed": 1,
+    }
+
+
+def test_wait_gives_up_in_time_and_says_that_no_worker_runs(queuectl: Program) -> None:
+    queuectl("enqueue", "--id", "a", "true")
+
+    done = queuectl("wait", "a", "--timeout", "100ms", code=124)
+
+    assert "no worker is running" in done.err
+    assert "error: 1 job of 1 had not ended in time" in done.err
+    assert state(queuectl, "a") == "pending"
+
+
+@pytest.mark.usefixtures("worker")
+def test_enqueue_waits_or_follows_on_request(queuectl: Program) -> None:
+    assert len(queuectl("enqueue", "--wait", "true").lines) == 1
+    queuectl("enqueue", "--wait", "--max-retries", "0", "exit 3", code=3)
+    followed = queuectl("enqueue", "--follow", "--max-retries", "0", "echo hello; exit 4", code=4)
+    assert followed.out == "hello\n"
+    jobs = '{"command": "true"}\n{"command": "exit 3", "max_retries": 0}\n'
+    assert len(queuectl("enqueue", "--wait", "--file", "-", given=jobs, code=1).lines) == 2
+
+
+def test_a_bar_shows_how_far_many_jobs_are(queuectl: Program) -> None:
+    for _ in range(3):
+        queuectl("enqueue", "true")
+    terminal = queuectl.on_terminal("wait", "--all")
+    terminal.expect("0/3")
+    queuectl.drain()
+    terminal.expect("3 jobs completed")
+    terminal.wait()
+    assert terminal.exitstatus == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "named"),
+    [
+        (["cancel"], 2, "no jobs were named"),
+        (["cancel", "a", "--all"], 2, "either by id or by what they have in common"),
+        (["cancel", "--state", "nowhere"], 2, "no state 'nowhere'"),
+        (["cancel", "--state", "completed"], 2, "completed jobs cannot be cancelled"),
+        (["cancel", "--since", "banana"], 2, "--since: 'banana'"),
+        (["kill", "-s", "NOPE", "a"], 2, "no signal 'NOPE'"),
+        (["kill", "-s", "STOP", "a"], 2, "use: queuectl freeze"),
+        (["kill", "a"], 4, "is pending, and cannot be sent SIGTERM"),
+        (["wait", "--timeout", "soon", "a"], 2, "--timeout: 'soon'"),
+        (["release", "a"], 4, "cannot be released"),
+        (["enqueue", "--follow", "--file", "-"], 2, "--follow is for one job"),
+        (["enqueue", "--tag", "no spaces", "true"], 2, "--tag"),
+        (["enqueue", "--unique", "", "true"], 2, "--unique"),
+        (["enqueue", "--at", "banana", "true"], 2, "--run-at: 'banana' names no time"),
+        (["enqueue", "--at", "yesterday", "true"], 2, "is over"),
+    ],
+)
+def test_wrong_input_is_refused(queuectl: Program, words: list[str], code: int, named: str) -> None:
+    queuectl("enqueue", "--id", "a", "true")
+
+    assert named in queuectl(*words, code=code).err
+
+
+def test_a_date_in_words_is_said_back(queuectl: Program) -> None:
+    done = queuectl("enqueue", "--at", "tomorrow 9:00", "true", variables={"TZ": "Europe/Berlin"})
+
+    assert "09:00:00 CE" in done.err
+    assert "note: due" in done.err
+    shown = queuectl("show", "last", "--json").json
+    assert shown["state"] == "scheduled"
+    assert shown["run_at"][11:16] in ("07:00", "08:00")
