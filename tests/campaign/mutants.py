@@ -25,7 +25,7 @@ from queuectl.domain.retry import Decision
 from queuectl.service import choice, claims, jobs, queues, rescues, statements, workers
 from queuectl.service.choice import Room
 from queuectl.service.rows import ATTEMPT_FIELDS
-from queuectl.worker import processes, rescue, slots, supervisor, worker
+from queuectl.worker import lease, processes, rescue, slots, supervisor, worker
 from tests.campaign import plan, server
 from tests.campaign.terms import Terms
 
@@ -155,7 +155,7 @@ def _go_on_when_declared_dead() -> None:
     _put(
         claims,
         "_require_alive",
-        lambda worker_id, own_row: next((stop_mode for _, stop_mode in own_row()), None),
+        lambda worker_id, own_row: next((tuple(row[1:]) for row in own_row()), (None, 0)),
     )
     values: dict[str, Any] = {name: bindparam(name) for name in ATTEMPT_FIELDS}
     overwriting = insert(AttemptRow).prefix_with("OR REPLACE").values(values)
@@ -256,7 +256,7 @@ def _record_apart() -> None:
 
 
 def _go_on_when_cut_off() -> None:
-    _put(worker.Worker, "_renew", lambda self, store, begun: None)
+    _put(lease.Lease, "renew", lambda self, store, seconds, begun: None)
     _put(supervisor.Supervisor, "_judge_silence", lambda self, now: None)
 
 

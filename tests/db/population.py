@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from sqlalchemy import insert
-
 from queuectl.db.engine import Store
-from queuectl.db.models import JobRow
-from queuectl.domain.job import Ending, State
-from queuectl.service import chunks, config
+from queuectl.domain.job import LIVE, Ending
+from queuectl.domain.selection import Selection
+from queuectl.service import cancelling, chunks, config, orders
 from queuectl.service.chunks import Chunk, Shipment
+from queuectl.service.selection import choose
 from tests.actors import Actor
 from tests.jobs import add
 
@@ -30,26 +27,9 @@ def populate(store: Store) -> None:
     chunks.ship(store, [Shipment(claim, 0, [Chunk(0, b"out"), Chunk(9, b"\0put")], 3, 9)])
     add(store, id="scheduled", delay="1h")
     add(store, id="pending", queue="other", env={"A": "b"}, cwd="/")
-    _cancel(store)
+    add(store, id="cancelled", name="no use", tags=["t", "u"], unique="once")
+    selection = Selection(("cancelled",))
+    cancelling.cancel(store, choose(store, selection, among=LIVE, verb="cancelled"), reason="late")
+    add(store, id="held", hold=True, tags=["t"])
+    orders.freeze(store, choose(store, Selection(("processing",)), among=LIVE, verb="frozen"))
     actor.die()
-
-
-def _cancel(store: Store) -> None:
-    # No service cancels yet; the state is in the schema already.
-    now = datetime.now(UTC)
-    row = {
-        "id": "cancelled",
-        "queue": "default",
-        "command": "true",
-        "state": State.CANCELLED,
-        "priority": 0,
-        "run_at": now,
-        "runs": 0,
-        "attempts": 0,
-        "max_retries": 0,
-        "crashes": 0,
-        "created_at": now,
-        "updated_at": now,
-        "version": 1,
-    }
-    store.write(lambda connection: connection.execute(insert(JobRow).values(**row)))

@@ -33,9 +33,9 @@ def test_a_command_is_all_that_a_job_needs() -> None:
     assert request == JobRequest(command="sleep 2")
     assert request.queue == "default"
     assert request.priority == 0
-    assert request.model_dump(exclude={"command", "queue", "priority"}) == dict.fromkeys(
-        ["id", "max_retries", "timeout", "run_at", "delay", "backoff_base", "cwd", "env"]
-    )
+    assert not request.hold
+    unset = {"command", "queue", "priority", "hold"}
+    assert set(request.model_dump(exclude=unset).values()) == {None}
 
 
 def test_every_field_is_taken_over() -> None:

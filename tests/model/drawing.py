@@ -23,7 +23,7 @@ _WEIGHTS = {
     "recall by worker": 20,
     "replacement of worker": 20,
     "requeue of job": 30,
-    "requeue of job fails": 20,
+    "requeue of job fails": 40,
     "requeue of job, reply lost": 30,
     "rescue by worker from worker": 10,
     "rescue by worker from worker fails": 3,

@@ -79,8 +79,8 @@ def _settle_whatever_stands(patch: pytest.MonkeyPatch) -> None:
 
 
 def _go_on_when_declared_dead(patch: pytest.MonkeyPatch) -> None:
-    def go_on(worker_id: str, own_row: Callable[[], list[Any]]) -> str | None:
-        return next((stop_mode for _, stop_mode in own_row()), None)
+    def go_on(worker_id: str, own_row: Callable[[], list[Any]]) -> tuple[str | None, int]:
+        return next(((stop_mode, orders) for _, stop_mode, orders in own_row()), (None, 0))
 
     patch.setattr(claims, "_require_alive", go_on)
 

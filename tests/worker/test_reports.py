@@ -99,9 +99,8 @@ store = open_store(locate_store(sys.argv[1]))
 said = workers.Registration("w", "s", "here", "boot", os.getpid(), 1, None)
 options = config.read_options(store)
 worker = Worker(store, WorkerPlan(), said, theirs, None)
-worker._options = options
 begun = boottime()
-worker._renew(store, begun)
+worker._lease.renew(store, options.lease, begun)
 report = Report.decode(ours.recv(4096))
 print(json.dumps([report.lease, report.spent_at - begun]))
 """
