@@ -19,6 +19,8 @@ COMMANDS = (
     Entry("list", "queuectl.cli.jobs", "List jobs, the newest first."),
     Entry("show", "queuectl.cli.jobs", "Show a job and each of its attempts."),
     Entry("logs", "queuectl.cli.logs", "Print what a job printed; follow it while it runs."),
+    Entry("explain", "queuectl.cli.explain", "Tell why a job does not run, and what to do."),
+    Entry("queue", "queuectl.cli.queue", "List, pause, resume, limit and purge queues."),
     Entry("worker", "queuectl.cli.worker", "Start, stop and list workers."),
     Entry("dlq", "queuectl.cli.dlq", "See, retry and purge the jobs whose retries are exhausted."),
     Entry("config", "queuectl.cli.config", "See and change the stored settings."),
