@@ -22,7 +22,7 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 COMMANDS = (
     "enqueue", "status", "list", "show", "logs", "explain", "queue list", "queue pause",
     "queue resume", "queue limit", "queue purge", "worker start", "worker stop", "worker list",
-    "dlq list", "dlq show", "dlq retry", "dlq purge", "config list", "config get",
+    "worker unit", "dlq list", "dlq show", "dlq retry", "dlq purge", "config list", "config get",
     "config set", "config unset", "db upgrade", "db check", "db path", "db copy", "audit", "doctor",
 )  # fmt: skip
 TYPED = re.compile(r"(?<=<!-- typed -->\n```console\n).*?(?=```\n)", re.DOTALL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import time
 from enum import StrEnum
 from typing import Annotated, Any
@@ -9,12 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from queuectl.cli import completion, lazy, options, render
+from queuectl.cli import unit as units
 from queuectl.cli.store import location, open_store
 from queuectl.db import engine
 from queuectl.domain import durations
 from queuectl.domain import options as domain_options
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.service import workers
+from queuectl.settings import ServerLocation
 from queuectl.worker import detaching, rescue, supervisor
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
@@ -245,6 +248,24 @@ def _worker_object(worker: workers.Worker) -> dict[str, Any]:
         "stop_mode": worker.stop_mode,
         "supervisor_id": worker.supervisor_id,
     }
+
+
+@app.command("unit")
+def unit(
+    ctx: typer.Context, count: Count = 1, concurrency: Concurrency = 1, queue: Served = None
+) -> None:
+    """Print a systemd unit that runs such workers on this store, as the user who asks.
+
+    queuectl worker unit --count 2 | sudo tee /etc/systemd/system/queuectl.service
+    """
+    for name in queue or ():
+        options.check_queue(name, option="--queue")
+    at = location(ctx)
+    words = [f"--count={count}", f"--concurrency={concurrency}"]
+    words += [f"--queue={name}" for name in queue or ()]
+    render.out(units.unit(at, getpass.getuser(), words), end="")
+    if isinstance(at, ServerLocation) and at.url != units.address(at):
+        render.note("the password is left out; put it in ~/.pgpass of the user who runs it")
 
 
 def _count(number: int) -> str:
