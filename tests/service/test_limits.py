@@ -261,6 +261,37 @@ def locking(store: Store, queue: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 @pytest.mark.postgresql
+def test_on_a_server_limits_cost_one_round_trip_and_nothing_where_there_are_none(
+    store: Store, hire: Hire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from queuectl.db.server_connection import ServerConnection
+
+    for queue in ("a", "b", "c"):
+        fill(store, queue, 9)
+    actor = hire()
+    actor.claim(3)
+    trips: list[list[bytes]] = []
+    exchange = ServerConnection._exchange
+
+    def counting(self: ServerConnection, letters: Any, answers: list[Any]) -> None:
+        trips.append([letter.query for letter in letters])
+        exchange(self, letters, answers)
+
+    monkeypatch.setattr(ServerConnection, "_exchange", counting)
+
+    actor.claim(3)
+    without, trips[:] = list(trips), []
+    for queue in ("a", "b"):
+        queues.limit(store, queue, 9)
+    trips.clear()
+    actor.claim(3)
+
+    assert not [query for trip in without for query in trip if b"max_running >" in query]
+    assert len(trips) == len(without) + 1
+    assert sum(map(len, trips)) == sum(map(len, without)) + 2
+
+
+@pytest.mark.postgresql
 def test_a_turn_counts_what_the_turn_before_it_has_committed(store: Store, hire: Hire) -> None:
     fill(store, "q", 3)
     queues.limit(store, "q", 2)
