@@ -32,6 +32,7 @@ WORKLOADS = {
     "W9": "scaling",
     "W10": "fleet",
     "W11": "fleet_idle",
+    "W12": "closed_queues",
 }
 
 

@@ -75,10 +75,10 @@ class Stage:
         shutil.rmtree(location.folder)
 
 
-def fill(location: StoreLocation, count: int, command: str) -> None:
+def fill(location: StoreLocation, count: int, command: str, queue: str = "default") -> None:
     """Enqueue as many jobs of one command."""
     with closing(open_store(location)) as store:
-        requests = (JobRequest(command=command) for _ in range(count))
+        requests = (JobRequest(command=command, queue=queue) for _ in range(count))
         jobs.enqueue(store, requests, cwd=str(location.folder))
 
 

@@ -20,9 +20,10 @@ from pathlib import Path
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 COMMANDS = (
-    "enqueue", "run", "wait", "status", "list", "show", "logs", "cancel", "retry", "release",
-    "kill", "freeze", "thaw", "worker start", "worker stop", "worker list", "dlq list",
-    "dlq show", "dlq retry", "dlq purge", "config list", "config get", "config set",
+    "enqueue", "run", "wait", "status", "list", "show", "logs", "explain", "cancel", "retry",
+    "release", "kill", "freeze", "thaw", "queue list", "queue pause", "queue resume",
+    "queue limit", "queue purge", "worker start", "worker stop", "worker list", "worker unit",
+    "dlq list", "dlq show", "dlq retry", "dlq purge", "config list", "config get", "config set",
     "config unset", "db upgrade", "db check", "db path", "db copy", "audit", "doctor",
 )  # fmt: skip
 TYPED = re.compile(r"(?<=<!-- typed -->\n```console\n).*?(?=```\n)", re.DOTALL)

@@ -27,6 +27,8 @@ COMMANDS = (
     Entry("kill", "queuectl.cli.control", "Send a signal to running jobs."),
     Entry("freeze", "queuectl.cli.control", "Stop running jobs, and their timeouts, for a while."),
     Entry("thaw", "queuectl.cli.control", "Let frozen jobs go on."),
+    Entry("explain", "queuectl.cli.explain", "Tell why a job does not run, and what to do."),
+    Entry("queue", "queuectl.cli.queue", "List, pause, resume, limit and purge queues."),
     Entry("worker", "queuectl.cli.worker", "Start, stop and list workers."),
     Entry("dlq", "queuectl.cli.dlq", "See, retry and purge the jobs whose retries are exhausted."),
     Entry("config", "queuectl.cli.config", "See and change the stored settings."),

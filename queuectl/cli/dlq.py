@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -11,7 +10,7 @@ from queuectl.cli import completion, jobs, objects, options, render
 from queuectl.cli.store import open_store
 from queuectl.db import engine
 from queuectl.domain import job as domain
-from queuectl.errors import Conflict, InvalidInput, QueuectlError
+from queuectl.errors import Conflict, InvalidInput
 from queuectl.service import dead_letters, headcount, logs
 from queuectl.service import jobs as service
 
@@ -141,7 +140,7 @@ def purge(
     all: All = False,
     queue: options.Queue = None,
     dry_run: options.DryRun = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: options.Yes = False,
     json: options.Json = False,
 ) -> None:
     """Delete dead jobs, with their history and output, for good."""
@@ -151,7 +150,8 @@ def purge(
     touched = found
     if not dry_run and found:
         if not yes:
-            _confirm(len(found))
+            number = _count(len(found))
+            options.require_consent(f"delete {number} with their history and output?")
         # Those that were counted, and none that died since.
         touched = _delete(store, [job.id for job in found])
     _tell(touched, "would be deleted" if dry_run else "deleted", as_json=json)
@@ -178,13 +178,6 @@ def _delete(store: engine.Store, ids: list[str]) -> list[domain.Job]:
     for job in gone:
         logs.remove(store.location, job.seq, job.runs)
     return gone
-
-
-def _confirm(number: int) -> None:
-    if not render.is_terminal(sys.stdin):
-        return
-    if not render.confirm(f"delete {_count(number)} with their history and output?"):
-        raise QueuectlError("nothing was deleted", hint="--yes skips the question")
 
 
 def _tell(touched: list[domain.Job], done: str, *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import time
 from enum import StrEnum
 from typing import Annotated, Any
@@ -9,12 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from queuectl.cli import completion, lazy, options, render
+from queuectl.cli import unit as units
 from queuectl.cli.store import location, open_store
 from queuectl.db import engine
-from queuectl.domain import durations, request
+from queuectl.domain import durations
 from queuectl.domain import options as domain_options
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.service import workers
+from queuectl.settings import ServerLocation
 from queuectl.worker import detaching, rescue, supervisor
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
@@ -32,6 +35,25 @@ class LogFormat(StrEnum):
     json = "json"
 
 
+Count = Annotated[
+    int, typer.Option("--count", "-c", metavar="N", min=1, max=1000, help="Worker processes.")
+]
+Concurrency = Annotated[
+    int,
+    typer.Option("--concurrency", "-j", metavar="K", min=1, max=1000, help="Jobs at once in each."),
+]
+Served = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--queue",
+        "-Q",
+        metavar="NAME",
+        help="Serve only this queue; repeatable.",
+        autocompletion=completion.complete_queue,
+    ),
+]
+
+
 @app.callback()
 def worker() -> None:
     """Start, stop and list workers."""
@@ -40,25 +62,9 @@ def worker() -> None:
 @app.command("start")
 def start(
     ctx: typer.Context,
-    count: Annotated[
-        int, typer.Option("--count", "-c", metavar="N", min=1, max=1000, help="Worker processes.")
-    ] = 1,
-    concurrency: Annotated[
-        int,
-        typer.Option(
-            "--concurrency", "-j", metavar="K", min=1, max=1000, help="Jobs at once in each."
-        ),
-    ] = 1,
-    queue: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--queue",
-            "-Q",
-            metavar="NAME",
-            help="Serve only this queue; repeatable.",
-            autocompletion=completion.complete_queue,
-        ),
-    ] = None,
+    count: Count = 1,
+    concurrency: Concurrency = 1,
+    queue: Served = None,
     detach: Annotated[
         bool,
         typer.Option("--detach", "-d", help="Leave the terminal; the log is beside the store."),
@@ -80,7 +86,7 @@ def start(
 ) -> None:
     """Run jobs until stopped: by Ctrl-C (twice: at once) or by queuectl worker stop."""
     for name in queue or ():
-        _check_queue(name)
+        options.check_queue(name, option="--queue")
     lazy.finish_start()  # before the fork, so that all workers share what was imported
     at = location(ctx)
     plan = supervisor.WorkerPlan(
@@ -97,13 +103,6 @@ def start(
         render.note(f"{_count(count)} started; the log is {at.worker_log}")
         return
     raise typer.Exit(supervisor.run_supervisor(at, plan))
-
-
-def _check_queue(name: str) -> None:
-    try:
-        request.check_name(name)
-    except ValueError as error:
-        raise InvalidInput(f"--queue: {name[:60]!r} {error}") from error
 
 
 @app.command("stop")
@@ -249,6 +248,24 @@ def _worker_object(worker: workers.Worker) -> dict[str, Any]:
         "stop_mode": worker.stop_mode,
         "supervisor_id": worker.supervisor_id,
     }
+
+
+@app.command("unit")
+def unit(
+    ctx: typer.Context, count: Count = 1, concurrency: Concurrency = 1, queue: Served = None
+) -> None:
+    """Print a systemd unit that runs such workers on this store, as the user who asks.
+
+    queuectl worker unit --count 2 | sudo tee /etc/systemd/system/queuectl.service
+    """
+    for name in queue or ():
+        options.check_queue(name, option="--queue")
+    at = location(ctx)
+    words = [f"--count={count}", f"--concurrency={concurrency}"]
+    words += [f"--queue={name}" for name in queue or ()]
+    render.out(units.unit(at, getpass.getuser(), words), end="")
+    if isinstance(at, ServerLocation) and at.url != units.address(at):
+        render.note("the password is left out; put it in ~/.pgpass of the user who runs it")
 
 
 def _count(number: int) -> str:

@@ -2,12 +2,13 @@
 
 Queues are served in rotation, each with a fair share of the room; what one does not need is left to
 the others. A job that crashed its worker before is taken only by a worker that runs nothing else,
-and alone.
+and alone. From a queue with a limit comes no more than it has places.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from sqlalchemy import Connection
@@ -23,11 +24,13 @@ class Room(NamedTuple):
     idle: bool
     #: The open queues that it serves; the first is next.
     names: Sequence[str]
+    #: How many more jobs may come from each of those queues that have a limit; none is full.
+    places: Mapping[str, int] = MappingProxyType({})
 
 
 def choose(connection: Connection, room: Room) -> tuple[list[Candidate], str | None]:
     """Select the rows to claim, and the queue at which the next turn begins; None: as this one."""
-    free, idle, names = room
+    free, idle, names, places = room
     chosen: list[Candidate] = []
     next_queue: str | None = None
     for position, name in enumerate(names):
@@ -35,13 +38,13 @@ def choose(connection: Connection, room: Room) -> tuple[list[Candidate], str | N
         share = -(-(free - len(chosen)) // (len(names) - position))
         if share == 0:
             break
-        rows = _select(connection, name, share)
+        rows = _select(connection, name, min(share, places.get(name, share)))
         if rows:
             chosen += rows
             next_queue = names[(position + 1) % len(names)]
     chosen, crashed_ahead = _apart(chosen, idle=idle)
     if len(chosen) < free and not crashed_ahead:
-        chosen = _fill_up(connection, names, chosen, free, idle=idle)
+        chosen = _fill_up(connection, room, chosen)
     return chosen, next_queue
 
 
@@ -50,15 +53,15 @@ def _select(connection: Connection, queue: str, count: int) -> list[Candidate]:
     return [Candidate._make(row) for row in rows]
 
 
-def _fill_up(
-    connection: Connection, names: Sequence[str], chosen: list[Candidate], free: int, *, idle: bool
-) -> list[Candidate]:
+def _fill_up(connection: Connection, room: Room, chosen: list[Candidate]) -> list[Candidate]:
     """Give room that the fair shares left over to whoever has more to do."""
+    free, idle, names, places = room
     seen = {row.seq for row in chosen}
     for name in names:
         if len(chosen) >= free:
             break
-        rows = _select(connection, name, free)
+        # What was chosen from this queue before comes first again.
+        rows = _select(connection, name, min(free, places.get(name, free)))
         more = [row for row in rows if row.seq not in seen][: free - len(chosen)]
         chosen = chosen + more
         seen.update(row.seq for row in more)
@@ -66,7 +69,7 @@ def _fill_up(
     return chosen
 
 
-def rotation(names: Sequence[str], queues: Sequence[str] | None, first: str) -> list[str]:
+def rotation(names: Iterable[str], queues: Sequence[str] | None, first: str) -> list[str]:
     """Return the names that are among ``queues``, if any are given, from ``first`` on and round."""
     served = [name for name in names if queues is None or name in queues]
     start = next((i for i, name in enumerate(served) if name >= first), 0)

@@ -20,14 +20,15 @@ What each crash leaves behind:
     while a command runs          the same, and processes, which the rescuer kills first
     after its end, unsettled      the same: the attempt is recorded as lost and runs again
 
-Which jobs are chosen is in ``service/choice.py``. On a server the statements of a turn go in four
-round trips: who am I, and the options; settle and choose; claim; commit.
+Which jobs are chosen is in ``service/choice.py``, and how many of a queue with a limit in
+``service/limits.py``. On a server the statements of a turn go in four round trips: who am I, and
+the options; settle and choose; claim; commit. Limits that may matter cost one more.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -40,7 +41,7 @@ from queuectl.domain.job import Claim, Outcome, State
 from queuectl.domain.options import Options
 from queuectl.domain.retry import Decision, decide
 from queuectl.errors import WorkerDeclaredDead
-from queuectl.service import chunks, config, queues
+from queuectl.service import chunks, config, limits, queues
 from queuectl.service.choice import Room, choose, rotation
 from queuectl.service.chunks import Shipment
 from queuectl.service.single import ask_standing, choose_single
@@ -170,7 +171,7 @@ def _turn(connection: Connection, plan: _Plan, apply: _Apply) -> tuple[Turn, str
     options_stored = store.remember(connection, "options", config.ask)
     queues_open = store.remember(connection, "queues", queues.ask_open)
     stop_mode, orders = _require_alive(claimant.worker_id, own_row)
-    options = options_stored()
+    options, open_queues = options_stored(), queues_open()
     now = datetime.now(UTC)
     decisions = _settle(connection, claimant, plan.ended, options, now, apply)
     lost = [item for item in plan.ended if item.claim.mark not in decisions]
@@ -183,13 +184,22 @@ def _turn(connection: Connection, plan: _Plan, apply: _Apply) -> tuple[Turn, str
             rows = choose_single(connection, claimant.only, now)
         else:
             PROMOTE.tell(connection, [{"now": now}])
-            names = rotation(queues_open(), claimant.queues, claimant.next_queue)
-            rows, next_queue = choose(connection, Room(plan.free, plan.idle, names))
+            rows, next_queue = choose(connection, _room(connection, plan, open_queues))
         claims = _take(connection, claimant, rows, now, apply)
     if not plan.unstarted and all(d.state in _AT_REST for d in decisions.values()):
-        store.hush(connection)  # nothing that an idle worker could claim, now or later
+        settled = (item.claim for item in plan.ended if item.claim.mark in decisions)
+        if not limits.frees_place(open_queues, settled, claims):
+            store.hush(connection)  # nothing that an idle worker could claim, now or later
     next_queue = claimant.next_queue if next_queue is None else next_queue
     return Turn(claims, decisions, lost, stop_mode, orders, options), next_queue
+
+
+def _room(connection: Connection, plan: _Plan, open_queues: Mapping[str, int | None]) -> Room:
+    """Return what may be claimed; a full queue costs nothing from here on."""
+    names = rotation(open_queues, plan.claimant.queues, plan.claimant.next_queue)
+    places = limits.read_places(plan.store, connection, {name: open_queues[name] for name in names})
+    names = [name for name in names if places.get(name) != 0]
+    return Room(plan.free, plan.idle, names, places)
 
 
 def _fence(claim: Claim, now: datetime) -> dict[str, Any]:

@@ -27,6 +27,17 @@ class QueueCount:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueState:
+    """A queue as ``queue list`` shows it; ``workers``: the ids of those that serve it."""
+
+    name: str
+    paused_at: datetime | None
+    max_running: int | None
+    states: dict[State, int]
+    workers: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The store at one moment."""
 
@@ -46,6 +57,25 @@ def read_status(store: Store) -> Status:
     """Return the counts of all states, the queues, the workers and what is due."""
     alive = [worker for worker in workers.list_workers(store) if worker.state == "alive"]
     return store.read(lambda connection: _status(connection, alive))
+
+
+def list_queues(store: Store) -> list[QueueState]:
+    """Return every queue by name: what waits, runs and died there, and who serves it."""
+
+    def work(connection: Connection) -> list[QueueState]:
+        counts = _count_live(connection) | _count_by_queue(connection, State.DEAD)
+        serving = workers.list_in(store, connection)
+        query = select(QueueRow.name, QueueRow.paused_at, QueueRow.max_running)
+        return [
+            QueueState(
+                *row,
+                states={state: counts.get((row.name, state), 0) for state in (*_LIVE, State.DEAD)},
+                workers=[worker.id for worker in serving if worker.serves(row.name)],
+            )
+            for row in connection.execute(query.order_by(QueueRow.name))
+        ]
+
+    return store.read(work)
 
 
 def _status(connection: Connection, alive: list[workers.Worker]) -> Status:
@@ -68,9 +98,13 @@ def _status(connection: Connection, alive: list[workers.Worker]) -> Status:
 def _count_live(connection: Connection) -> dict[tuple[str, State], int]:
     counts: dict[tuple[str, State], int] = {}
     for state in _LIVE:
-        query = select(JobRow.queue, func.count()).where(in_states(state)).group_by(JobRow.queue)
-        counts.update({(queue, state): count for queue, count in connection.execute(query)})
+        counts |= _count_by_queue(connection, state)
     return counts
+
+
+def _count_by_queue(connection: Connection, state: State) -> dict[tuple[str, State], int]:
+    query = select(JobRow.queue, func.count()).where(in_states(state)).group_by(JobRow.queue)
+    return {(queue, state): count for queue, count in connection.execute(query)}
 
 
 def _count_done(connection: Connection, state: State) -> int:

@@ -12,7 +12,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
-    exists,
     func,
     insert,
     literal_column,
@@ -23,6 +22,7 @@ from sqlalchemy import (
 from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow, QueueRow, WorkerRow
 from queuectl.db.prepared import Prepared
 from queuectl.domain.job import State
+from queuectl.service.limits import HAS_PLACE, IS_WAITED_IN
 from queuectl.service.rows import ATTEMPT_FIELDS
 
 #: Due jobs that one turn makes pending: 100,000 at once held the write lock for 156 ms.
@@ -149,12 +149,8 @@ INSERT_ATTEMPT = Prepared(
 )
 INSERT_DEAD = insert(DeadLetterRow)
 NEXT_DUE = Prepared(select(func.min(JobRow.run_at)).where(JobRow.state.in_(_DUE_STATES)))
-#: The open queues in which something is ready; a probe of the claim's index for each.
+#: The open queues in which something is ready and may run; a probe of the claim's index for each.
+#: A full one is not among them, or an idle worker would take turns without end that claim nothing.
 WAITING_QUEUES = Prepared(
-    select(QueueRow.name).where(
-        QueueRow.paused_at.is_(None),
-        exists(JobRow.seq).where(
-            JobRow.state == _literal(State.PENDING), JobRow.queue == QueueRow.name
-        ),
-    )
+    select(QueueRow.name).where(QueueRow.paused_at.is_(None), IS_WAITED_IN, HAS_PLACE)
 )

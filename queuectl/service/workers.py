@@ -24,7 +24,7 @@ from queuectl.db import presence
 from queuectl.db.engine import Store
 from queuectl.db.models import JobRow, WorkerRow
 from queuectl.db.prepared import Prepared
-from queuectl.service import config
+from queuectl.service import config, limits
 
 #: Rows of ended workers are kept this long, so that their names can still be looked up.
 _KEPT = timedelta(days=1)
@@ -80,6 +80,7 @@ class RunningJob:
     """A job that a worker has claimed."""
 
     id: str
+    queue: str
     run: int
     claimed_at: datetime | None
 
@@ -101,6 +102,11 @@ class Worker:
     stop_mode: str | None
     state: str
     running: list[RunningJob]
+
+    def serves(self, queue: str) -> bool:
+        """Whether it lives, takes jobs of this queue, and was not asked to stop."""
+        served = self.queues is None or queue in self.queues
+        return served and self.state == "alive" and self.stop_mode is None
 
 
 def register(store: Store, registration: Registration) -> None:
@@ -154,10 +160,12 @@ def beat(store: Store, worker_id: str, lease_seconds: float) -> bool:
 def require_rights(store: Store) -> None:
     """Refuse a database role that may not keep a worker; raises StoreError.
 
-    A heartbeat of nobody's changes no row, and asks the server for all that it needs.
+    A heartbeat of nobody's, and a lock of no queue, change no row, and ask the server for all that
+    it needs.
     """
     if store.is_shared:
         beat(store, "", 0)
+        store.write(limits.require_right)
 
 
 def leave(store: Store, worker_id: str) -> None:
@@ -173,19 +181,20 @@ def leave(store: Store, worker_id: str) -> None:
 
 def list_workers(store: Store) -> list[Worker]:
     """Return the workers that the store takes for alive, oldest first, with what they run."""
+    return store.read(lambda connection: list_in(store, connection))
 
-    def work(connection: Connection) -> list[Worker]:
-        rows = connection.execute(_ALIVE).all()
-        running: dict[str, list[RunningJob]] = {row.id: [] for row in rows}
-        query = select(JobRow.worker_id, JobRow.id, JobRow.runs, JobRow.claimed_at)
-        for job in connection.execute(query.where(_PROCESSING).order_by(JobRow.claimed_at)):
-            running.setdefault(job.worker_id, []).append(
-                RunningJob(job.id, job.runs, job.claimed_at)
-            )
-        neighbours = presence.Neighbours(store.location, store.clock(connection))
-        return [_to_worker(neighbours, row, running[row.id]) for row in rows]
 
-    return store.read(work)
+def list_in(store: Store, connection: Connection) -> list[Worker]:
+    """The same as ``list_workers``, inside a transaction that is already open."""
+    rows = connection.execute(_ALIVE).all()
+    running: dict[str, list[RunningJob]] = {row.id: [] for row in rows}
+    query = select(JobRow.worker_id, JobRow.id, JobRow.queue, JobRow.runs, JobRow.claimed_at)
+    for job in connection.execute(query.where(_PROCESSING).order_by(JobRow.claimed_at)):
+        running.setdefault(job.worker_id, []).append(
+            RunningJob(job.id, job.queue, job.runs, job.claimed_at)
+        )
+    neighbours = presence.Neighbours(store.location, store.clock(connection))
+    return [_to_worker(neighbours, row, running[row.id]) for row in rows]
 
 
 def _to_worker(neighbours: presence.Neighbours, row: Any, running: list[RunningJob]) -> Worker:

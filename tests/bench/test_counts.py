@@ -16,9 +16,9 @@ import pytest
 from queuectl.db import sqlite
 from queuectl.db.engine import Store
 from queuectl.domain.request import JobRequest
-from queuectl.service import claims, jobs
+from queuectl.service import claims, jobs, queues
 from queuectl.service.claims import Claimant
-from tests.actors import Hire, ended
+from tests.actors import Actor, Hire, ended
 from tests.supervision import marked_environment
 
 #: Runs one worker in this very process until nothing is due, so that strace sees nothing else. Jobs
@@ -83,6 +83,41 @@ def test_a_turn_is_one_commit_and_three_statements_a_job(store: Store, hire: Hir
     assert traced.count("INSERT INTO attempts") == 8
     # Besides: the transaction, the choice, and whether others have committed since.
     assert len(traced.statements) <= 3 * 8 + 10
+
+
+def test_limits_cost_a_turn_one_statement_however_many_there_are(store: Store, hire: Hire) -> None:
+    names = [f"q{number}" for number in range(5)]
+    for name in names:
+        jobs.enqueue(store, [JobRequest(command="true", queue=name)] * 4, cwd="/")
+    actor = hire("w1")
+    before = [traced_turn(actor) for _ in range(2)][-1]
+
+    for name in names:
+        queues.limit(store, name, 3)
+    actor.turn()  # asks for the queues, as somebody has committed
+    after = traced_turn(actor)
+
+    assert after.count("SELECT jobs.queue, count(*)") == 1
+    assert len(after.statements) == len(before.statements) + 1
+
+
+def test_a_full_queue_is_not_even_looked_at(store: Store, hire: Hire) -> None:
+    enqueue(store, 3)
+    queues.limit(store, "default", 1)
+    actor = hire("w1")
+    actor.claim_one()
+
+    traced = traced_turn(actor)
+
+    assert traced.count("SELECT jobs.seq") == 0
+
+
+def traced_turn(actor: Actor) -> Traced:
+    """Return what a turn executes that has room for five."""
+    traced = Traced(actor.store)
+    actor.turn(free=5)
+    Traced(actor.store)  # what comes later is not counted
+    return traced
 
 
 def test_an_idle_look_is_three_statements_and_writes_nothing(store: Store, hire: Hire) -> None:

@@ -192,6 +192,10 @@ def test_candidates(queuectl: Program) -> None:
 
     assert _ask(queuectl, "show", "") == ["last\tthe newest job", "j\texit 1"]
     assert _ask(queuectl, "list", "--queue", "n") == ["nightly"]
+    for command in ("pause", "resume", "limit", "purge"):
+        assert _ask(queuectl, "queue", command, "n") == ["nightly"]
+        assert _ask(queuectl, "queue", command, "x") == []
+    assert _ask(queuectl, "explain", "") == ["last\tthe newest job", "j\texit 1"]
     assert _ask(queuectl, "config", "get", "max-r") == ["max-retries"]
     assert _ask(queuectl, "worker", "st")[0].startswith("start\t")
     assert "--json\tPrint JSON." in _ask(queuectl, "list", "--j")

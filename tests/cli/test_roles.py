@@ -94,21 +94,26 @@ def test_each_role_can_do_its_work_and_no_more(queuectl: Program, url_of: UrlOf)
 
     for words in (["status"], ["list"], ["show", "a"], ["dlq", "list"], ["worker", "list"]):
         queuectl("--db", reader, *words)
+    for words in (["queue", "list"], ["queue", "pause", "--all", "-n"], ["explain", "a"]):
+        queuectl("--db", reader, *words)
     for words in (["config", "list"], ["audit"], ["db", "check"]):
         queuectl("--db", reader, *words)
     assert queuectl("--db", reader, "logs", "a").out == "hello\n"
     found = queuectl("--db", reader, "doctor", "--json", code=1).json["findings"]
     # The tests' server does not sync; that is all that is not well.
     assert [finding["name"] for finding in found if not finding["ok"]] == ["durability"]
-    for words in (["enqueue", "--", "true"], ["dlq", "retry", "--all"]):
+    for words in (["enqueue", "--", "true"], ["dlq", "retry", "--all"], ["queue", "pause", "q"]):
         assert_refused(queuectl, reader, *words)
     for words in (["config", "set", "lease", "10"], ["worker", "start", "--drain"]):
         assert_refused(queuectl, reader, *words)
 
     queuectl("--db", owner, "dlq", "retry", "--all")
     queuectl("--db", owner, "config", "set", "lease", "10")
+    for words in (["limit", "default", "1"], ["pause", "other"], ["purge", "other"]):
+        queuectl("--db", owner, "queue", *words)
+    queuectl("--db", worker, "worker", "start", "--drain")  # it may count what runs in a queue
     states = [job["state"] for job in queuectl("--db", reader, "list", "--json").json]
-    assert sorted(states) == ["completed", "completed", "pending"]
+    assert sorted(states) == ["completed", "completed", "dead"]
 
 
 def test_a_worker_may_keep_outputs_in_the_database_and_a_reader_read_them(

@@ -14,7 +14,16 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite as SQLite
 from queuectl.db.engine import Store
 from queuectl.db.prepared import Prepared
 from queuectl.domain.job import State
-from queuectl.service import choice, claims, counts, dead_letters, jobs, rescues
+from queuectl.service import (
+    choice,
+    claims,
+    counts,
+    dead_letters,
+    explanation,
+    jobs,
+    queues,
+    rescues,
+)
 from tests.actors import Hire, ended
 from tests.db.population import populate
 from tests.jobs import add
@@ -89,11 +98,16 @@ def store(store: Store) -> Store:
     return store
 
 
+#: What is processing is few: no more than there are slots.
+_RUNNING = "SCAN jobs USING INDEX ix_jobs_processing"
+
+
 def assert_no_scan(plans: Plans) -> None:
     """No statement reads all jobs or attempts, or sorts them aside."""
     assert plans.lines
     bad = ("SCAN jobs", "SCAN attempts", "USE TEMP B-TREE")
-    assert [line for line in plans.lines if line.startswith(bad)] == []
+    lines = [line for line in plans.lines if line != _RUNNING]
+    assert [line for line in lines if line.startswith(bad)] == []
 
 
 def test_a_turn_reads_the_index_of_what_is_pending_and_sorts_nothing(store: Store) -> None:
@@ -129,7 +143,48 @@ def test_an_idle_look_reads_indexes_alone(store: Store, hire: Hire) -> None:
 
     assert_no_scan(plans)
     assert "ix_jobs_due" in plans.of("SELECT min(jobs.run_at)")
-    assert "COVERING INDEX ix_jobs_pending" in plans.of("SELECT queues.name", "state = 'pending'")
+    waiting = plans.of("SELECT queues.name", "state = 'pending'")
+    assert "COVERING INDEX ix_jobs_pending" in waiting
+    assert _RUNNING in waiting  # for limited queues alone
+
+
+def test_limits_cost_a_turn_a_look_at_what_is_processing(store: Store, hire: Hire) -> None:
+    queues.limit(store, "default", 1)
+    queues.limit(store, "other", 1)
+    actor = hire("w2")
+
+    plans = plans_of(store, lambda: actor.turn(free=3))
+
+    running = plans.of("SELECT jobs.queue, count(*)", "state = 'processing'")
+    assert running.splitlines() == [_RUNNING, "USE TEMP B-TREE FOR GROUP BY"]
+    del plans.by_statement[next(s for s in plans.by_statement if "GROUP BY" in s)]
+    assert_no_scan(plans)
+    # The one in which something runs is full, so what waits there is not looked at.
+    chosen = [statement for statement in plans.by_statement if "jobs.crashes" in statement]
+    assert len(chosen) == 1
+
+
+def test_a_list_of_queues_reads_indexes(store: Store) -> None:
+    plans = plans_of(store, lambda: counts.list_queues(store))
+
+    assert "INDEX ix_jobs_finished" in plans.of("SELECT", "state = 'dead'", "count(*)")
+    assert "SCAN jobs" not in plans.lines
+
+
+def test_what_waits_in_a_queue_is_found_by_indexes(store: Store) -> None:
+    plans = plans_of(store, lambda: queues.purge(store, queues.find_waiting(store, "default")))
+
+    assert "SCAN jobs" not in plans.lines
+    assert "ix_jobs_pending (queue=?)" in plans.of("SELECT jobs.seq", "state = 'pending'")
+    assert "ix_jobs_due" in plans.of("SELECT jobs.seq", "'scheduled'", "'failed'", "queue = ?")
+
+
+def test_an_explanation_reads_indexes(store: Store) -> None:
+    plans = plans_of(store, lambda: explanation.explain(store, "pending"))
+
+    ahead = plans.of("SELECT count(*)", "jobs.priority > ?")
+    assert "COVERING INDEX ix_jobs_pending (queue=? AND priority>?)" in ahead
+    assert "SCAN jobs" not in plans.lines
 
 
 def test_a_rescue_reads_the_index_of_what_is_processing(store: Store) -> None:

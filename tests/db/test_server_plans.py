@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from queuectl.db.engine import Store, open_store
-from queuectl.service import statements
+from queuectl.service import limits, statements
 from tests import servers
 
 _MANY = 50_000
@@ -58,6 +58,32 @@ def test_what_is_due_is_found_by_its_index(store: Store) -> None:
     plan = explain(store, statements.NEXT_DUE._statement)
 
     assert "ix_jobs_due" in plan
+    assert "Seq Scan" not in plan
+
+
+@pytest.mark.parametrize(
+    ("statement", "values"),
+    [(limits.LOCK, {"names": ["default"]}), (statements.WAITING_QUEUES._statement, {})],
+    ids=["lock", "look"],
+)
+def test_whether_a_queue_has_work_and_a_place_is_asked_of_indexes(
+    store: Store, statement: Any, values: dict[str, Any]
+) -> None:
+    limit = "INSERT INTO queues (name, max_running) VALUES ('default', 2) ON CONFLICT DO NOTHING"
+    store.write(lambda connection: connection.execute(text(limit)))
+
+    plan = explain(store, statement, **values)
+
+    assert "ix_jobs_processing" in plan
+    assert "ix_jobs_pending" in plan
+    assert "Seq Scan on jobs" not in plan
+    assert "Sort" not in plan
+
+
+def test_what_runs_is_counted_by_its_index(store: Store) -> None:
+    plan = explain(store, limits.RUNNING._statement)
+
+    assert "ix_jobs_processing" in plan
     assert "Seq Scan" not in plan
 
 

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import update
 
 from queuectl.db.engine import Store
-from queuectl.db.models import JobRow, QueueRow
+from queuectl.db.models import JobRow
 from queuectl.domain.request import JobRequest
 from queuectl.errors import WorkerDeclaredDead
-from queuectl.service import claims, jobs, rescues, workers
+from queuectl.service import claims, jobs, queues, rescues, workers
 from tests.actors import Actor, Hire, ended
 from tests.jobs import add, state_of
 
@@ -25,14 +25,6 @@ def set_columns(store: Store, job_id: str, **values: object) -> None:
     store.write(
         lambda connection: connection.execute(
             update(JobRow).where(JobRow.id == job_id).values(**values)
-        )
-    )
-
-
-def pause(store: Store, queue: str) -> None:
-    store.write(
-        lambda connection: connection.execute(
-            update(QueueRow).where(QueueRow.name == queue).values(paused_at=datetime.now(UTC))
         )
     )
 
@@ -155,7 +147,7 @@ def test_a_worker_takes_only_from_the_queues_it_serves(store: Store, hire: Hire)
 def test_a_paused_queue_is_passed_over(store: Store, hire: Hire) -> None:
     add(store, id="a", queue="a")
     add(store, id="b", queue="b")
-    pause(store, "a")
+    queues.pause(store, ["a"])
 
     assert claimed(hire(), 9) == ["b"]
 

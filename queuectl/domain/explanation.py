@@ -1,0 +1,214 @@
+"""Explanation: why a job does not run, in words, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from queuectl.domain.durations import format_duration
+from queuectl.domain.job import FINISHED, Attempt, Job, State
+
+#: Ids that a sentence names at most.
+_NAMED = 5
+#: Characters of a worker's id that are shown.
+_SHORT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """A worker as far as it matters here; ``serves``: it lives, takes the queue, and stays."""
+
+    id: str
+    host: str
+    pid: int
+    alive: bool
+    stopping: bool
+    serves: bool
+    slots: int
+    running: Sequence[str]
+    lease_expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """A job and all that may keep it from running, at one moment."""
+
+    job: Job
+    now: datetime
+    paused_at: datetime | None
+    max_running: int | None
+    #: The ids of the jobs of its queue that run.
+    running: Sequence[str]
+    workers: Sequence[Crew]
+    #: Pending jobs of its queue that are claimed before it: of higher priority, and of its own.
+    higher: int
+    sooner: int
+    #: Its last attempt that has ended.
+    last: Attempt | None
+    died_at: datetime | None
+    dead_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One sentence. ``hint``: a command, or what else there is to do; None: nothing."""
+
+    name: str
+    text: str
+    hint: str | None = None
+
+
+def explain(seen: Situation) -> list[Reason]:
+    """Return every reason that holds, the first to be overcome first; there is always one."""
+    if seen.job.state in FINISHED:
+        return [_ended(seen)]
+    if seen.job.state is State.PROCESSING:
+        return [_runs(seen)]
+    found = [*_too_soon(seen), *_paused(seen), *_unserved(seen)]
+    if seen.job.run_at <= seen.now:
+        found += [*_full(seen), *_busy(seen), *_crashed(seen), *_behind(seen)]
+    return found or [_about_to_run(seen)]
+
+
+def _ended(seen: Situation) -> Reason:
+    job = seen.job
+    if job.state is State.DEAD:
+        error = f": {job.last_error}" if job.last_error else ""
+        return Reason(
+            "dead",
+            f"it is dead since {_at(seen, seen.died_at)}, {seen.dead_reason or 'reason unknown'}"
+            f"{error}",
+            f"queuectl logs {job.id}, then: queuectl dlq retry {job.id}",
+        )
+    where = f" on {seen.last.host}" if seen.last is not None and seen.last.host else ""
+    if job.state is State.COMPLETED:
+        return Reason("completed", f"it has completed{where}: {_at(seen, job.finished_at)}")
+    when = job.finished_at or job.updated_at
+    return Reason("cancelled", f"it was cancelled: {_at(seen, when)}")
+
+
+def _runs(seen: Situation) -> Reason:
+    job = seen.job
+    attempt = f"attempt {job.attempts + 1} of {job.max_retries + 1}"
+    since = f"since {_at(seen, job.claimed_at)}"
+    crew = next((worker for worker in seen.workers if worker.id == job.worker_id), None)
+    if crew is not None and crew.alive:
+        return Reason(
+            "running",
+            f"it runs, {attempt}, {since}, on {crew.host} in worker {crew.id[:_SHORT]} (process"
+            f" {crew.pid}), whose lease runs until {_at(seen, crew.lease_expires_at)}",
+            f"queuectl logs -f {job.id}",
+        )
+    gone = f"worker {(job.worker_id or '')[:_SHORT]}"
+    lease = ""
+    if crew is not None:
+        gone += f" on {crew.host}"
+        lease = f", whose lease runs until {_at(seen, crew.lease_expires_at)}"
+    return Reason(
+        "worker-gone",
+        f"it ran, {attempt}, {since}, in {gone}, which is gone{lease}; a worker takes it back",
+        "queuectl worker start, on that machine, or anywhere when the lease is over",
+    )
+
+
+def _too_soon(seen: Situation) -> list[Reason]:
+    job = seen.job
+    if job.run_at <= seen.now:
+        return []
+    at = _at(seen, job.run_at)
+    if job.state is State.FAILED:
+        error = f" ({job.last_error})" if job.last_error else ""
+        total = job.max_retries + 1
+        text = f"attempt {job.attempts} of {total} failed{error}; its backoff lasts until {at}"
+        return [Reason("backoff", text)]
+    return [Reason("scheduled", f"it is scheduled for {at}")]
+
+
+def _paused(seen: Situation) -> list[Reason]:
+    if seen.paused_at is None:
+        return []
+    name = seen.job.queue
+    text = f"its queue {name} is paused since {_at(seen, seen.paused_at)}"
+    return [Reason("queue-paused", text, f"queuectl queue resume {name}")]
+
+
+def _unserved(seen: Situation) -> list[Reason]:
+    alive = [worker for worker in seen.workers if worker.alive]
+    name = seen.job.queue
+    if any(worker.serves for worker in alive):
+        return []
+    if not alive:
+        return [Reason("no-worker", "no worker runs", "queuectl worker start")]
+    stopping = sum(worker.stopping for worker in alive)
+    were = "was" if stopping == 1 else "were"
+    rest = f" ({stopping} of them {were} asked to stop)" if stopping else ""
+    text = f"of {_count(len(alive), 'worker')}, none serves its queue {name}{rest}"
+    return [Reason("queue-unserved", text, f"queuectl worker start --queue {name}")]
+
+
+def _full(seen: Situation) -> list[Reason]:
+    if seen.max_running is None or len(seen.running) < seen.max_running:
+        return []
+    name = seen.job.queue
+    text = f"its queue {name} runs at most {seen.max_running} at once: {_names(seen.running)}"
+    hint = f"wait for one, or raise the limit: queuectl queue limit {name} N"
+    return [Reason("limit-reached", text, hint)]
+
+
+def _busy(seen: Situation) -> list[Reason]:
+    serving = [worker for worker in seen.workers if worker.serves]
+    if not serving or any(len(worker.running) < worker.slots for worker in serving):
+        return []
+    slots = sum(worker.slots for worker in serving)
+    ids = [job_id for worker in serving for job_id in worker.running]
+    who = "the worker" if len(serving) == 1 else f"the {len(serving)} workers"
+    what, verb = ("the slot", "is") if slots == 1 else (f"all {slots} slots", "are")
+    text = f"{what} of {who} that may take it {verb} busy, with: {_names(ids)}"
+    return [Reason("all-busy", text, "wait for one, or start more: queuectl worker start")]
+
+
+def _crashed(seen: Situation) -> list[Reason]:
+    serving = [worker for worker in seen.workers if worker.serves]
+    if not seen.job.crashes or not serving or any(not worker.running for worker in serving):
+        return []
+    times = _count(seen.job.crashes, "time")
+    text = f"it crashed its worker {times}, so it waits for one that runs nothing else"
+    return [Reason("crashed-before", text, "wait, or start one: queuectl worker start")]
+
+
+def _behind(seen: Situation) -> list[Reason]:
+    parts = []
+    if seen.higher:
+        parts.append(f"{seen.higher} of higher priority")
+    if seen.sooner:
+        parts.append(f"{seen.sooner} that {'was' if seen.sooner == 1 else 'were'} due before")
+    if not parts:
+        return []
+    name = seen.job.queue
+    total = _count(seen.higher + seen.sooner, "job")
+    text = f"{total} of its queue {name} will be taken first: {' and '.join(parts)}"
+    return [Reason("jobs-ahead", text, f"queuectl list --order next --queue {name}")]
+
+
+def _about_to_run(seen: Situation) -> Reason:
+    return Reason("ready", "nothing keeps it: a worker is about to take it")
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "s")
+
+
+def _names(ids: Sequence[str]) -> str:
+    named = ", ".join(ids[:_NAMED])
+    return named if len(ids) <= _NAMED else f"{named} and {len(ids) - _NAMED} more"
+
+
+def _at(seen: Situation, instant: datetime | None) -> str:
+    """Return an instant with how far away it is: ``2026-11-25T09:00:00Z (5m ago)``."""
+    if instant is None:
+        return "an unknown time"
+    text = instant.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    seconds = round((instant - seen.now).total_seconds())
+    away = format_duration(abs(seconds))
+    return f"{text} (in {away})" if seconds > 0 else f"{text} ({away} ago)"
