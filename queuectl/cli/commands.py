@@ -21,6 +21,7 @@ COMMANDS = (
     Entry("logs", "queuectl.cli.logs", "Print what a job printed; follow it while it runs."),
     Entry("worker", "queuectl.cli.worker", "Start, stop and list workers."),
     Entry("dlq", "queuectl.cli.dlq", "See, retry and purge the jobs whose retries are exhausted."),
+    Entry("prune", "queuectl.cli.prune", "Delete jobs that ended long ago, with their output."),
     Entry("config", "queuectl.cli.config", "See and change the stored settings."),
     Entry("db", "queuectl.cli.db", "Upgrade, check, locate and copy the store."),
     Entry("audit", "queuectl.cli.audit", "Hold the store's history against what is promised."),

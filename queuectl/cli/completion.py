@@ -29,6 +29,7 @@ _DETECT = "auto"
 #: The longest description, in characters.
 _DESCRIPTION = 60
 _STATES = ("scheduled", "pending", "processing", "completed", "failed", "dead", "cancelled")
+_ENDED = ("completed", "cancelled", "dead")
 #: What domain/options.py defines; a test holds the two together, for that module imports Pydantic.
 _OPTIONS = (
     "max-retries",
@@ -39,6 +40,9 @@ _OPTIONS = (
     "lease",
     "output-limit",
     "output-store",
+    "retention-completed",
+    "retention-cancelled",
+    "retention-dead",
 )
 
 Candidates = list[tuple[str, str]]
@@ -156,6 +160,11 @@ def _ask(ctx: typer.Context, question: Callable[[Any, StoreLocation], Candidates
 def complete_state(incomplete: str) -> list[str]:
     """The states of a job."""
     return [state for state in _STATES if state.startswith(incomplete)]
+
+
+def complete_ended(incomplete: str) -> list[str]:
+    """The states that nothing leaves by itself."""
+    return [state for state in _ENDED if state.startswith(incomplete)]
 
 
 def complete_option(incomplete: str) -> list[str]:

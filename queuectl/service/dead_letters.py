@@ -14,7 +14,8 @@ from queuectl.db.models import DeadLetterRow, JobRow
 from queuectl.domain.job import Job, State
 from queuectl.errors import Conflict
 from queuectl.service.jobs import find_in
-from queuectl.service.rows import JOB_COLUMNS, to_job
+from queuectl.service.pruning import delete_rows
+from queuectl.service.rows import JOB_COLUMNS, in_states, to_job
 
 #: Rows that one statement changes: below SQLite's limit of parameters.
 _CHUNK = 500
@@ -145,5 +146,4 @@ def _keep_dead(connection: Connection, seqs: list[int]) -> list[int]:
 
 
 def _purge(connection: Connection, seqs: list[int]) -> None:
-    seqs = _keep_dead(connection, seqs)
-    connection.execute(delete(JobRow).where(JobRow.seq.in_(seqs)))
+    delete_rows(connection, seqs, in_states(State.DEAD))
