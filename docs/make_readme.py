@@ -23,7 +23,7 @@ COMMANDS = (
     "enqueue", "status", "list", "show", "logs", "worker start", "worker stop", "worker list",
     "dlq list", "dlq show", "dlq retry", "dlq purge", "prune", "config list",
     "config get", "config set", "config unset", "db upgrade", "db check", "db path", "db copy",
-    "export", "import", "audit", "doctor",
+    "db backup", "export", "import", "audit", "doctor",
 )  # fmt: skip
 TYPED = re.compile(r"(?<=<!-- typed -->\n```console\n).*?(?=```\n)", re.DOTALL)
 REFERENCE = re.compile(r"(?<=<!-- reference -->\n).*?(?=<!-- /reference -->)", re.DOTALL)
