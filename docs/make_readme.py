@@ -24,7 +24,8 @@ COMMANDS = (
     "release", "kill", "freeze", "thaw", "queue list", "queue pause", "queue resume",
     "queue limit", "queue purge", "worker start", "worker stop", "worker list", "worker unit",
     "dlq list", "dlq show", "dlq retry", "dlq purge", "config list", "config get", "config set",
-    "config unset", "db upgrade", "db check", "db path", "db copy", "audit", "doctor",
+    "config unset", "prune", "export", "import", "db upgrade", "db check", "db path", "db copy",
+    "db backup", "audit", "doctor",
 )  # fmt: skip
 TYPED = re.compile(r"(?<=<!-- typed -->\n```console\n).*?(?=```\n)", re.DOTALL)
 REFERENCE = re.compile(r"(?<=<!-- reference -->\n).*?(?=<!-- /reference -->)", re.DOTALL)

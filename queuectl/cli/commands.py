@@ -31,8 +31,11 @@ COMMANDS = (
     Entry("queue", "queuectl.cli.queue", "List, pause, resume, limit and purge queues."),
     Entry("worker", "queuectl.cli.worker", "Start, stop and list workers."),
     Entry("dlq", "queuectl.cli.dlq", "See, retry and purge the jobs whose retries are exhausted."),
+    Entry("prune", "queuectl.cli.prune", "Delete jobs that ended long ago, with their output."),
     Entry("config", "queuectl.cli.config", "See and change the stored settings."),
-    Entry("db", "queuectl.cli.db", "Upgrade, check, locate and copy the store."),
+    Entry("db", "queuectl.cli.db", "Upgrade, check, locate, copy and back up the store."),
+    Entry("export", "queuectl.cli.archive", "Write everything in the store as lines of JSON."),
+    Entry("import", "queuectl.cli.archive", "Read what export wrote; all of it or nothing."),
     Entry("audit", "queuectl.cli.audit", "Hold the store's history against what is promised."),
     Entry("doctor", "queuectl.cli.doctor", "Look for what is not well with the store or machine."),
 )

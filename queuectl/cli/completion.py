@@ -38,6 +38,7 @@ _STATES = (
     "dead",
     "cancelled",
 )
+_ENDED = ("completed", "cancelled", "dead")
 #: What domain/options.py defines; a test holds the two together, for that module imports Pydantic.
 _OPTIONS = (
     "max-retries",
@@ -48,6 +49,9 @@ _OPTIONS = (
     "lease",
     "output-limit",
     "output-store",
+    "retention-completed",
+    "retention-cancelled",
+    "retention-dead",
 )
 
 Candidates = list[tuple[str, str]]
@@ -170,6 +174,11 @@ def _ask(ctx: typer.Context, question: Callable[[Any, StoreLocation], Candidates
 def complete_state(incomplete: str) -> list[str]:
     """The states of a job."""
     return [state for state in _STATES if state.startswith(incomplete)]
+
+
+def complete_ended(incomplete: str) -> list[str]:
+    """The states that nothing leaves by itself."""
+    return [state for state in _ENDED if state.startswith(incomplete)]
 
 
 def complete_option(incomplete: str) -> list[str]:

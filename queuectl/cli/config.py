@@ -13,7 +13,8 @@ from queuectl.service import config as service
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
-_DURATIONS = frozenset({"backoff-max", "timeout", "lease"})
+_RETENTIONS = frozenset({"retention-completed", "retention-cancelled", "retention-dead"})
+_DURATIONS = frozenset({"backoff-max", "timeout", "lease"}) | _RETENTIONS
 _SIZES = frozenset({"output-limit"})
 
 Name = Annotated[
@@ -73,7 +74,7 @@ def set_(
         str,
         typer.Argument(
             metavar="VALUE",
-            help="A number, a word, or like 90s, 1h30m, 64KiB, 10MiB.",
+            help="A number, a word, or like 90s, 1h30m, 30d, 64KiB, 10MiB.",
             show_default=False,
         ),
     ],
@@ -93,7 +94,7 @@ def _print(option: service.Option, *, as_json: bool) -> None:
     if as_json:
         render.json_value(_option_object(option))
     else:
-        render.out(_plain(option.value))
+        render.out(_plain(option.name, option.value))
 
 
 def _option_object(option: service.Option) -> dict[str, Any]:
@@ -106,10 +107,10 @@ def _option_object(option: service.Option) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> str:
+def _plain(name: str, value: Any) -> str:
     """Return what ``config set`` would take."""
     if value is None:
-        return "none"
+        return "never" if name in _RETENTIONS else "none"
     if isinstance(value, str):
         return value
     return str(int(value)) if value == int(value) else str(value)
@@ -117,9 +118,9 @@ def _plain(value: Any) -> str:
 
 def _readable(name: str, value: Any) -> str:
     if value is None:
-        return "none"
+        return _plain(name, value)
     if name in _DURATIONS:
         return durations.format_duration(value)
     if name in _SIZES and value % 1024 == 0:
         return f"{value // 1024**2}MiB" if value % 1024**2 == 0 else f"{value // 1024}KiB"
-    return _plain(value)
+    return _plain(name, value)

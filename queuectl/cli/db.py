@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +11,8 @@ import typer
 from queuectl.cli import options, render
 from queuectl.cli.store import location, named_location
 from queuectl.db import schema
-from queuectl.errors import StoreError
+from queuectl.errors import InvalidInput, StoreError
+from queuectl.service import backup as backups
 from queuectl.service import copying, outputs
 from queuectl.settings import StoreLocation
 
@@ -19,7 +21,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=T
 
 @app.callback()
 def db() -> None:
-    """Upgrade, check, locate and copy the store."""
+    """Upgrade, check, locate, copy and back up the store."""
 
 
 @app.command("upgrade")
@@ -108,6 +110,45 @@ def copy(
             done = copying.finish(source, opened, watch)
     rows = {name: table.rows for name, table in done.tables.items()}
     _tell(source.location, target, plan, rows, files, as_json=json, done=done)
+
+
+@app.command("backup")
+def backup(
+    ctx: typer.Context,
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="A new file, which will be a store.", show_default=False
+        ),
+    ],
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the file if it is there.")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """Copy an SQLite store to one file, of one moment, while its workers go on.
+
+    All rows are in it, and the last 4 KiB of each attempt's output; the output files beside the
+    store are not, nor are workers. The file appears when it is whole, readable by you alone. It is
+    a store: queuectl --db FILE reads it, and jobs that waited or ran at that moment run again when
+    a worker is started on it. A store on PostgreSQL is backed up by pg_dump.
+    """
+    if not file or "\0" in file:
+        raise InvalidInput("FILE names no file", hint="write queuectl db backup queue-copy.db")
+    with closing(copying.open_source(location(ctx))) as source:
+        done = backups.back_up(source, Path(file), force=force)
+    if json:
+        render.json_value(
+            {
+                "path": str(done.path),
+                "size_bytes": done.size_bytes,
+                "jobs": done.jobs,
+                "running": done.running,
+            }
+        )
+    else:
+        render.out(str(done.path))
+    render.note(f"{done.jobs:,} jobs, {done.size_bytes:,} bytes; output files are not in it")
 
 
 def _amounts(plan: copying.Plan, files: int) -> dict[str, int]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from queuectl.errors import StoreError
+from queuectl.errors import Conflict, StoreError, StoreUnavailable
 from queuectl.settings import StoreLocation, forget_siblings
 
 PRIVATE_FILE = 0o600
@@ -123,6 +125,67 @@ def _cannot_create(location: StoreLocation, error: OSError) -> StoreError:
         hint="check the owner, mode and free space of that folder, or name another store"
         " with --db PATH",
     )
+
+
+@contextmanager
+def whole_file(path: Path, *, force: bool) -> Iterator[Path]:
+    """Yield the name under which to write a private file that gets its own when it is whole.
+
+    ``<path>.part`` is there, empty and 0600, when the block begins; at its end it is written to the
+    disk and renamed, and it is removed if the block raises. What a killed one left is written over.
+    Raises Conflict if there is such a file, unless ``force``, or if another is writing it; and
+    StoreUnavailable when the disk does not take it.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        _refuse_taken(path, force=force)
+        descriptor = _lock_part(path, part)
+        try:
+            yield part
+            os.fsync(descriptor)
+            _refuse_taken(path, force=force)
+            part.rename(path)
+            sync_folder(path.parent)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"{path} cannot be written: {error.strerror or error}",
+            hint="check the folder, its mode and its free space, or name another file",
+        ) from error
+
+
+def _refuse_taken(path: Path, *, force: bool) -> None:
+    if path.is_dir():
+        raise Conflict(f"{path} is a folder", hint="name a file in it")
+    if not force and (path.exists() or path.is_symlink()):
+        raise Conflict(f"{path} is there already", hint="name another file, or add --force")
+
+
+def _lock_part(path: Path, part: Path) -> int:
+    """Make the file that only one at a time writes; return its descriptor, which is the lock."""
+    while True:
+        descriptor = open_private(part, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Another may have removed it, or given it its name, between the open and the lock.
+            if part.stat().st_ino == os.fstat(descriptor).st_ino:
+                os.ftruncate(descriptor, 0)
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            os.close(descriptor)
+            raise Conflict(
+                f"{path} is being written by another queuectl", hint="let that one end"
+            ) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

@@ -32,7 +32,7 @@ UNFINISHED = "copying "
 def prepare(location: StoreLocation) -> None:
     """Make sure that the store exists and has this program's tables.
 
-    Costs one stat and one read when it does; imports Alembic only when something must change. A
+    Costs two stats and one read when it does; imports Alembic only when something must change. A
     store on a server is neither created nor upgraded here: it is looked at when it is opened, and
     others may be using it. Raises StoreError.
     """
@@ -44,6 +44,8 @@ def prepare(location: StoreLocation) -> None:
         return
     if stored_revision(location) != SCHEMA_REVISION:
         upgrade(location)
+    elif not location.workers.is_dir():  # a backup in its new place, or a file that moved alone
+        _prepare_folder(location)
 
 
 def upgrade(location: StoreLocation) -> bool:

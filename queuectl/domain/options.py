@@ -8,9 +8,12 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from queuectl.domain.durations import parse_duration
+from queuectl.domain.job import State
 from queuectl.domain.retry import BackoffRule
 from queuectl.errors import InvalidInput, NotFound
 
+#: In seconds.
+_DAY = 86_400.0
 _SIZE_UNITS = {
     "kib": 1024,
     "mib": 1024**2,
@@ -27,6 +30,15 @@ def _parse_optional_duration(value: object) -> float | None:
     seconds = parse_duration(value)
     if seconds <= 0:
         raise ValueError("must be more than 0 seconds, or none")
+    return seconds
+
+
+def _parse_retention(value: object) -> float | None:
+    if value is None or value in ("never", "none"):
+        return None
+    seconds = parse_duration(value)
+    if seconds <= 0:
+        raise ValueError("must be more than 0 seconds, or never")
     return seconds
 
 
@@ -92,11 +104,27 @@ class Options(BaseModel):
     """How much of an attempt's output is kept, in bytes."""
     output_store: OutputStore = OutputStore.FILES
     """Where it is kept: in files of the machine that ran it, or in the database."""
+    retention_completed: Annotated[float | None, BeforeValidator(_parse_retention)] = 30 * _DAY
+    """How long a job is kept after it completed; None: for ever."""
+    retention_cancelled: Annotated[float | None, BeforeValidator(_parse_retention)] = 30 * _DAY
+    """How long a job is kept after it was cancelled; None: for ever."""
+    retention_dead: Annotated[float | None, BeforeValidator(_parse_retention)] = None
+    """How long a job is kept after it died; None: for ever."""
 
     @property
     def backoff_rule(self) -> BackoffRule:
         """The part of the options that decides about retries."""
         return BackoffRule(self.backoff_base, self.backoff_max, self.max_crashes)
+
+    @property
+    def retention(self) -> dict[State, float]:
+        """For how many seconds jobs of a state are kept; a state that is not there: for ever."""
+        kept = {
+            State.COMPLETED: self.retention_completed,
+            State.CANCELLED: self.retention_cancelled,
+            State.DEAD: self.retention_dead,
+        }
+        return {state: seconds for state, seconds in kept.items() if seconds is not None}
 
 
 #: ``max-retries`` and so on, in the order in which they are listed.

@@ -78,20 +78,23 @@ def _check_tags(tags: list[str]) -> list[str]:
     return sorted(set(tags))
 
 
-def _check_id(text: str) -> str:
+def check_id(text: str) -> str:
+    """Refuse an id that commands read as something else."""
     if text in RESERVED_IDS:
         raise ValueError("is taken: commands read it as the newest job")
     return text
 
 
-def _check_cwd(text: str) -> str:
+def check_cwd(text: str) -> str:
+    """Refuse a folder that means another one elsewhere."""
     check_text(text)
     if not text.startswith("/"):
         raise ValueError("must be an absolute path")
     return text
 
 
-def _check_env(env: dict[str, str]) -> dict[str, str]:
+def check_env(env: dict[str, str]) -> dict[str, str]:
+    """Refuse an environment that no process can have, and variables that are the worker's."""
     size = 0
     for name, value in env.items():
         if not name or "=" in name:
@@ -145,7 +148,7 @@ class JobRequest(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     command: Annotated[str, AfterValidator(check_command)]
-    id: Annotated[Name, AfterValidator(_check_id)] | None = None
+    id: Annotated[Name, AfterValidator(check_id)] | None = None
     queue: Name = "default"
     priority: Annotated[int, Field(ge=-1_000_000_000, le=1_000_000_000)] = 0
     max_retries: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
@@ -153,8 +156,8 @@ class JobRequest(BaseModel):
     run_at: Annotated[datetime | None, BeforeValidator(parse_instant)] = None
     delay: Annotated[float | None, BeforeValidator(_duration)] = None
     backoff_base: Annotated[float, Field(ge=1, le=1_000_000, allow_inf_nan=False)] | None = None
-    cwd: Annotated[str, AfterValidator(_check_cwd)] | None = None
-    env: Annotated[dict[str, str], AfterValidator(_check_env)] | None = None
+    cwd: Annotated[str, AfterValidator(check_cwd)] | None = None
+    env: Annotated[dict[str, str], AfterValidator(check_env)] | None = None
     name: Label | None = None
     tags: Annotated[list[Name], Field(max_length=64), AfterValidator(_check_tags)] | None = None
     #: While a job with this key waits or runs, the same request answers with that job.
@@ -185,7 +188,7 @@ def validate_request(fields: object, *, where: str | None = None) -> JobRequest:
     try:
         return JobRequest.model_validate(fields)
     except ValidationError as error:
-        problems = [_describe(detail) for detail in error.errors(include_url=False)]
+        problems = [describe_problem(detail) for detail in error.errors(include_url=False)]
         raise InvalidJob(problems, where=where) from error
 
 
@@ -236,7 +239,8 @@ def _json_name(value: object) -> str:
     return names.get(type(value), "a number")
 
 
-def _describe(detail: ErrorDetails) -> str:
+def describe_problem(detail: ErrorDetails) -> str:
+    """Return which field is wrong, and why."""
     field = ".".join(str(part) for part in detail["loc"])
     reason = _reason(detail, field)
     return f"{field}: {reason}" if field else reason

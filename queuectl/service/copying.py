@@ -9,39 +9,25 @@ What changes in the source meanwhile is found when both are compared.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, delete, func, insert, select, tuple_
+from sqlalchemy import Connection, Table, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from queuectl.db import copies, schema
 from queuectl.db.bulk import insert_columns
 from queuectl.db.engine import Store, open_store
 from queuectl.db.files import prepare_side_files
-from queuectl.db.models import (
-    AttemptRow,
-    Base,
-    DeadLetterRow,
-    JobRow,
-    OptionRow,
-    OutputChunkRow,
-    QueueRow,
-    TagRow,
-)
+from queuectl.db.models import JobRow
 from queuectl.domain.job import State
 from queuectl.errors import Conflict, InvalidInput, SchemaMismatch, StoreError
-from queuectl.service import headcount
+from queuectl.service import headcount, tables
 from queuectl.service.rows import in_states
 from queuectl.settings import ServerLocation, StoreLocation
-
-#: Rows of a batch: with 4 KiB of output each it is 4 MiB of memory.
-BATCH_ROWS = 1000
-#: The same of pieces of output, each up to 64 KiB.
-_BATCH_CHUNKS = 64
 
 #: What is told while it goes on: the step, and how many rows more of it are done.
 Watch = Callable[[str, int], None]
@@ -51,23 +37,6 @@ COPYING, COMPARING = "copying", "comparing"
 
 def watch_nothing(step: str, rows: int) -> None:
     """Tell nobody."""
-
-
-def _table(row: type[Base]) -> Table:
-    return row.metadata.tables[row.__tablename__]
-
-
-#: What grows goes over by its key, which is a number; parents first.
-_GROWING = {
-    "jobs": _table(JobRow),
-    "attempts": _table(AttemptRow),
-    "output_chunks": _table(OutputChunkRow),
-    "dead_letters": _table(DeadLetterRow),
-    "tags": _table(TagRow),
-}
-#: What is small goes over as a whole; the order of its keys differs between databases.
-_SMALL = {"options": _table(OptionRow), "queues": _table(QueueRow)}
-_TABLES = _GROWING | _SMALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +84,7 @@ def plan(source: Store, target: StoreLocation, *, restart: bool = False) -> Plan
     _refuse_workers(source)
     rows = source.read(_count_rows)
     _refuse_processing(source)
-    nothing = dict.fromkeys(_TABLES, 0)
+    nothing = dict.fromkeys(tables.TABLES, 0)
     if not schema.is_there(target):
         return Plan(rows, nothing, resumes=False)
     if not isinstance(target, ServerLocation):
@@ -186,7 +155,7 @@ def _refuse_rows(target: StoreLocation, connection: Connection) -> None:
 def _count_rows(connection: Connection) -> dict[str, int]:
     return {
         name: connection.execute(select(func.count()).select_from(table)).scalar_one()
-        for name, table in _TABLES.items()
+        for name, table in tables.TABLES.items()
     }
 
 
@@ -217,7 +186,7 @@ def _claim(target: StoreLocation, connection: Connection, mark: str) -> None:
 
 def _empty(connection: Connection, old: str, new: str) -> None:
     copies.mark(connection, new, old=old)
-    for table in reversed(_TABLES.values()):
+    for table in reversed(tables.TABLES.values()):
         connection.execute(delete(table))
 
 
@@ -227,9 +196,9 @@ def transfer(source: Store, target: Store, watch: Watch = watch_nothing) -> None
     Raises Conflict if somebody else writes to the target.
     """
     try:
-        for table in _GROWING.values():
+        for table in tables.GROWING.values():
             _transfer_growing(source, target, table, watch)
-        for table in _SMALL.values():
+        for table in tables.SMALL.values():
             watch(COPYING, _transfer_small(source, target, table))
     except IntegrityError as error:
         raise Conflict(
@@ -239,36 +208,17 @@ def transfer(source: Store, target: Store, watch: Watch = watch_nothing) -> None
 
 
 def _transfer_growing(source: Store, target: Store, table: Table, watch: Watch) -> None:
-    last = target.read(partial(_last_key, table=table))
-    while rows := source.read(partial(_rows_after, table=table, last=last)):
+    last = target.read(partial(tables.last_key, table=table))
+    while rows := source.read(partial(tables.rows_after, table=table, last=last)):
         columns = dict(zip(table.columns.keys(), zip(*rows, strict=True), strict=True))
         target.write(partial(_add, target, table=table, columns=columns))
-        last = _key(table, rows[-1])
+        last = tables.key_of(table, rows[-1])
         watch(COPYING, len(rows))
 
 
 def _add(target: Store, connection: Connection, table: Table, columns: Any) -> None:
     target.hush(connection)
     insert_columns(connection, table, columns, {})
-
-
-def _last_key(connection: Connection, table: Table) -> Sequence[Any] | None:
-    keys = list(table.primary_key.columns)
-    newest = select(*keys).order_by(*(key.desc() for key in keys)).limit(1)
-    return connection.execute(newest).first()
-
-
-def _rows_after(connection: Connection, table: Table, last: Sequence[Any] | None) -> Sequence[Any]:
-    keys = list(table.primary_key.columns)
-    limit = _BATCH_CHUNKS if table is _GROWING["output_chunks"] else BATCH_ROWS
-    query = select(table).order_by(*keys).limit(limit)
-    if last is not None:
-        query = query.where(tuple_(*keys) > tuple(last) if len(keys) > 1 else keys[0] > last[0])
-    return connection.execute(query).all()
-
-
-def _key(table: Table, row: Any) -> Sequence[Any]:
-    return [row._mapping[key] for key in table.primary_key.columns]
 
 
 def _transfer_small(source: Store, target: Store, table: Table) -> int:
@@ -291,7 +241,7 @@ def finish(source: Store, target: Store, watch: Watch = watch_nothing) -> Copy:
     """
     ours, last = source.read(lambda connection: _describe(connection, watch))
     theirs, _ = target.read(lambda connection: _describe(connection, watch))
-    for name in _TABLES:
+    for name in tables.TABLES:
         if ours[name] != theirs[name]:
             raise Conflict(
                 f"the copy differs from the source in its {name.replace('_', ' ')}"
@@ -310,13 +260,13 @@ def finish(source: Store, target: Store, watch: Watch = watch_nothing) -> Copy:
 
 
 def _describe(connection: Connection, watch: Watch) -> tuple[dict[str, Fingerprint], int]:
-    tables = {name: _fingerprint(connection, table, watch) for name, table in _TABLES.items()}
-    return tables, copies.last_seq(connection)
+    found = {n: _fingerprint(connection, table, watch) for n, table in tables.TABLES.items()}
+    return found, copies.last_seq(connection)
 
 
 def _fingerprint(connection: Connection, table: Table, watch: Watch) -> Fingerprint:
     count = total = 0
-    for rows in _batches(connection, table):
+    for rows in tables.batches(connection, table):
         for row in rows:
             # All values are plain ones by now, and read the same from every database.
             digest = hashlib.blake2b(
@@ -326,10 +276,3 @@ def _fingerprint(connection: Connection, table: Table, watch: Watch) -> Fingerpr
         count += len(rows)
         watch(COMPARING, len(rows))
     return Fingerprint(count, f"{total % (1 << 128):032x}")
-
-
-def _batches(connection: Connection, table: Table) -> Iterator[Sequence[Any]]:
-    last: Sequence[Any] | None = None
-    while rows := _rows_after(connection, table, last):
-        yield rows
-        last = _key(table, rows[-1])

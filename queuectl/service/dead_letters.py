@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, select
+from sqlalchemy import Connection, Select, select
 
 from queuectl.db.engine import Store
 from queuectl.db.models import DeadLetterRow, JobRow
 from queuectl.domain.job import Job, State
 from queuectl.errors import Conflict
 from queuectl.service.jobs import find_in
+from queuectl.service.pruning import delete_rows
 from queuectl.service.requeueing import lock, requeue_rows
-from queuectl.service.rows import JOB_COLUMNS, to_job
+from queuectl.service.rows import JOB_COLUMNS, in_states, to_job
 
 #: Rows that one statement changes: below SQLite's limit of parameters.
 _CHUNK = 500
@@ -124,5 +125,4 @@ def _requeue(connection: Connection, seqs: list[int]) -> None:
 
 
 def _purge(connection: Connection, seqs: list[int]) -> None:
-    seqs = list(lock(connection, seqs, (State.DEAD,)))
-    connection.execute(delete(JobRow).where(JobRow.seq.in_(seqs)))
+    delete_rows(connection, seqs, in_states(State.DEAD))

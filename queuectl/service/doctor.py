@@ -8,7 +8,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -340,7 +340,8 @@ def _examine_processes(store: Store, marked: Marked) -> list[Finding]:
     """Tell what still runs of this store's workers that are gone; other stores' are not judged."""
     query = select(WorkerRow.id)
     known = set(store.read(lambda connection: connection.execute(query).scalars().all()))
-    known.update(entry.name for entry in store.location.workers.iterdir())
+    with suppress(FileNotFoundError):  # a backup, on which no worker has ever been
+        known.update(entry.name for entry in store.location.workers.iterdir())
     problems = [
         Finding(
             "processes",

@@ -19,6 +19,9 @@ from pathlib import Path
 
 from queuectl.settings import StoreLocation
 
+#: What an output file is called; the first group is the number of its job.
+NAME = re.compile(r"(\d{1,18})-\d+(?:\.\d+)?\.log")
+
 _BLOCK_BYTES = 1 << 16
 _DROPPED = re.compile(rb"\n\[queuectl: (\d+) bytes dropped\]\n")
 
@@ -56,6 +59,16 @@ def remove(location: StoreLocation, seq: int, runs: int) -> None:
         for path in paths:
             with suppress(FileNotFoundError):
                 path.unlink()
+
+
+def remove_heads(location: StoreLocation, seq: int, runs: int) -> None:
+    """Remove the whole outputs of a job without reading the folder.
+
+    Segments, which only an attempt leaves whose worker was killed, are for who sweeps the folder.
+    """
+    for run in range(1, runs + 1):
+        with suppress(FileNotFoundError):
+            output_path(location, seq, run).unlink()
 
 
 def open_output(path: Path) -> int | None:

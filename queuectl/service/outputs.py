@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,8 +16,6 @@ from queuectl.settings import StoreLocation
 
 WRITING = "copying output"
 
-_NAME = re.compile(r"\d+-\d+(\.\d+)?\.log")
-
 
 def count_outputs(location: StoreLocation) -> int:
     """Return how many output files of a store are on this machine."""
@@ -28,7 +25,7 @@ def count_outputs(location: StoreLocation) -> int:
 def _outputs(location: StoreLocation) -> Iterator[Path]:
     with suppress(FileNotFoundError), os.scandir(location.logs) as entries:
         for entry in entries:
-            if _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+            if logs.NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 yield Path(entry.path)
 
 

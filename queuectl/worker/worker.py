@@ -25,6 +25,7 @@ from queuectl.service.claims import Claimant, Settlement
 from queuectl.worker import ahead, processes, runner
 from queuectl.worker.delivery import Courier
 from queuectl.worker.events import EventLog
+from queuectl.worker.keeping import Housekeeper
 from queuectl.worker.lease import Lease
 from queuectl.worker.lookout import Lookout
 from queuectl.worker.orders import obey
@@ -119,6 +120,7 @@ class Worker:
         begun = boottime()
         workers.register(store, self._registration)
         self._options = config.read_options(store)
+        self._housekeeper = Housekeeper(store, self._id, self._log)
         self._rescue(store)
         self._log.emit("worker-started", self._describe(), worker=self._id)
         with store.doorbell(hushed=False) as bell:
@@ -182,6 +184,7 @@ class Worker:
                 self._work(store, now)
             self._start_ahead()
             if self._is_done():
+                self._keep_house()  # a drain may have been too short to come to it
                 return
             if bell.must_be_asked:
                 self._hear(bell)
@@ -364,6 +367,8 @@ class Worker:
             self._slots.reap_zombies()
             if now >= self._retry_at and self._is_rescue_due(store, now):
                 self._rescue(store)
+            if now >= self._retry_at and boottime() >= self._housekeeper.due_at:
+                self._keep_house()
         if self._slots.busy and self._lease.is_spent:
             self._end_running()
         if now >= self._beat_at and now >= self._retry_at:
@@ -417,6 +422,13 @@ class Worker:
             self._log.emit("job-rescued", f"job {job_id} taken back from a dead worker", job=job_id)
         if rescued:
             self._hungry = True
+
+    def _keep_house(self) -> None:
+        if self._stop_mode is None:
+            try:
+                self._housekeeper.step()
+            except StoreError as error:
+                self._store_is_away(error)
 
     # Stopping
 

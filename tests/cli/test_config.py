@@ -36,6 +36,9 @@ def test_get_set_and_unset(queuectl: Program) -> None:
     assert queuectl("config", "get", "timeout").out == "none\n"
     assert queuectl("config", "set", "backoff-base", "1.5").out == "1.5\n"
     assert queuectl("config", "set", "output-limit", "1MiB").out == "1048576\n"
+    assert queuectl("config", "get", "retention-dead").out == "never\n"
+    assert queuectl("config", "set", "retention-dead", "90d").out == "7776000\n"
+    assert queuectl("config", "set", "retention-dead", "never", "--json").json["value"] is None
 
 
 @pytest.mark.parametrize(

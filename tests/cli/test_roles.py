@@ -132,6 +132,28 @@ def test_a_worker_may_keep_outputs_in_the_database_and_a_reader_read_them(
     assert_refused(queuectl, client, "logs", "a")
 
 
+def test_a_worker_that_may_not_delete_says_so_and_works_on(
+    queuectl: Program, url_of: UrlOf
+) -> None:
+    owner, worker, client, reader = map(url_of, _ROLES)
+    queuectl("--db", client, "enqueue", "--id", "a", "true")
+    queuectl("--db", worker, "worker", "start", "--drain")
+    queuectl("--db", owner, "config", "set", "retention-completed", "0.001s")
+    queuectl("--db", client, "enqueue", "--id", "b", "true")
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute(f"REVOKE DELETE ON jobs FROM {_OWN_NAME}_worker".encode())
+
+    told = queuectl("--db", worker, "worker", "start", "--drain")
+
+    assert "deletes nothing" in told.out
+    assert queuectl("--db", reader, "list", "-q").lines == ["b", "a"]
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute(f"GRANT DELETE ON jobs TO {_OWN_NAME}_worker".encode())
+    told = queuectl("--db", worker, "worker", "start", "--drain")
+    assert "deleted 2 jobs" in told.out
+    assert queuectl("--db", reader, "list", "-q").lines == []
+
+
 def test_a_worker_cannot_change_what_a_command_is(url_of: UrlOf) -> None:
     with (
         psycopg.connect(url_of("worker"), autocommit=True) as connection,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -21,8 +22,10 @@ from queuectl.service import (
     dead_letters,
     explanation,
     jobs,
+    pruning,
     queues,
     rescues,
+    retention,
 )
 from tests.actors import Hire, ended
 from tests.db.population import populate
@@ -256,3 +259,31 @@ def test_a_requeue_of_named_jobs_finds_them_by_key(store: Store) -> None:
     plans = plans_of(store, lambda: dead_letters.requeue(store, ["dead"]))
 
     assert_no_scan(plans)
+
+
+def test_what_is_past_its_retention_is_found_by_an_index(store: Store, hire: Hire) -> None:
+    hire("w2")
+    now = datetime.now(UTC)
+    before = dict.fromkeys((State.COMPLETED, State.CANCELLED, State.DEAD), now)
+    walk = retention.Walk(dict.fromkeys(before, 1))
+
+    plans = plans_of(store, lambda: retention.expired(store, before, walk))
+    duty = plans_of(store, lambda: retention.duty(store, "w2", now, 0))
+
+    assert_no_scan(plans)
+    for state in before:
+        plan = plans.of("SELECT", f"state = '{state}'")
+        assert plan == "SEARCH jobs USING INDEX ix_jobs_finished (state=? AND seq>?)"
+    assert not any("jobs" in line for line in duty.lines)
+
+
+def test_what_is_pruned_is_found_by_an_index_and_deleted_by_key(store: Store) -> None:
+    choice = pruning.choose(store, [State.COMPLETED], older_than_seconds=0)
+    found = pruning.find_some(store, choice, State.COMPLETED)
+
+    plans = plans_of(store, lambda: pruning.find_some(store, choice, State.COMPLETED))
+    deleted = plans_of(store, lambda: pruning.prune(store, choice, found))
+
+    assert_no_scan(plans)
+    assert_no_scan(deleted)
+    assert "ix_jobs_finished (state=? AND seq>?)" in plans.of("SELECT jobs.seq")

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from queuectl.domain.job import State
 from queuectl.domain.options import OPTION_NAMES, Options, option_field, parse_size, validate_option
 from queuectl.errors import InvalidInput, NotFound
 
@@ -20,6 +21,9 @@ def test_the_options_and_their_defaults() -> None:
         "lease": 30.0,
         "output-limit": 10 * 1024 * 1024,
         "output-store": "files",
+        "retention-completed": 30 * 86_400,
+        "retention-cancelled": 30 * 86_400,
+        "retention-dead": None,
     }
 
 
@@ -56,6 +60,10 @@ def test_an_unknown_option_is_named(name: str) -> None:
         ("output-limit", "64KiB", 65_536),
         ("output-limit", "10 MB", 10_000_000),
         ("output-store", "database", "database"),
+        ("retention-completed", "7d", 7 * 86_400.0),
+        ("retention-completed", "never", None),
+        ("retention-dead", "none", None),
+        ("retention-dead", 90, 90.0),
     ],
 )
 def test_a_value_is_accepted_as_a_text_or_as_itself(
@@ -88,6 +96,9 @@ def test_a_value_is_accepted_as_a_text_or_as_itself(
         ("output-limit", "1023"),
         ("output-store", "tape"),
         ("output-store", ""),
+        ("retention-completed", "0"),
+        ("retention-cancelled", "a while"),
+        ("retention-dead", "-1d"),
         ("output-limit", "-1"),
         ("output-limit", "1TiB1"),
         ("output-limit", "٣"),
@@ -118,6 +129,12 @@ def test_no_text_breaks_an_option(text: str) -> None:
 )
 def test_a_size_may_carry_its_unit(text: str, size: int) -> None:
     assert parse_size(text) == size
+
+
+def test_retention_names_the_states_that_are_not_kept_for_ever() -> None:
+    options = Options(retention_completed=60.0, retention_cancelled=None)
+
+    assert options.retention == {State.COMPLETED: 60.0}
 
 
 def test_the_backoff_rule_is_part_of_the_options() -> None:

@@ -13,6 +13,7 @@ from queuectl.db import sqlite
 from queuectl.db.engine import Store, open_store
 from queuectl.service import jobs
 from tests.actors import Hire
+from tests.aging import age
 from tests.cli.conftest import Program
 from tests.faults import clocks
 from tests.faults.clocks import JumpingClock, clock_at
@@ -64,6 +65,29 @@ def test_a_clock_that_jumps_ahead_rescues_no_live_job(
     assert (attempt.outcome, jobs.find(store, "live").crashes) == ("completed", 0)
     assert attempt.finished_at - attempt.started_at < timedelta(hours=1)
     assert other.events("worker-silent") == holder.events("worker-silent") == []
+
+
+def test_a_clock_that_jumps_ahead_deletes_no_history(
+    store: Store, supervisors: Supervisors, tmp_path: Path
+) -> None:
+    """A year ahead everything is past its retention; one job was so before, and goes."""
+    for name in ("young", "old"):
+        add(store, id=name)
+    supervisors.run_drained()
+    age(store, 20, "young")
+    age(store, 40, "old")
+    add(store, id="now")
+    clock = JumpingClock(tmp_path)
+    clock.jump(365 * 86_400)
+    # Before it looks for the first time, a worker has run "now", which ended in a year.
+    supervisor = supervisors.start(environment=clock.environment)
+
+    wait_until(lambda: supervisor.events("pruned"))
+
+    assert {job.id for job in jobs.list_jobs(store)} == {"young", "now"}
+    finished = jobs.find(store, "now").finished_at
+    assert finished is not None
+    assert finished > datetime.now(UTC) + timedelta(days=300)
 
 
 @pytest.mark.parametrize(

@@ -28,13 +28,13 @@ _COPIED = ("jobs", "attempts", "output_chunks", "dlq", "config", "queues")
 #: Ends as if the machine did, at the given report of the given step.
 _DIES = """
 import os, signal, sys
-from queuectl.service import copying, outputs
+from queuectl.service import copying, outputs, tables
 from queuectl.settings import locate_store
 
 source = copying.open_source(locate_store(sys.argv[1]))
 target = locate_store(sys.argv[2])
 reports = int(sys.argv[4])
-copying.BATCH_ROWS = 3
+tables.BATCH_ROWS = 3
 
 def watch(step, rows):
     global reports
