@@ -1,4 +1,4 @@
-"""``queuectl enqueue``: a command, a JSON job, or a file of them."""
+"""``queuectl enqueue``: a command, a JSON job, a file of them, or a command for each line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Annotated, Any, BinaryIO
 
 import typer
 
-from queuectl.cli import completion, objects, options, render
+from queuectl.cli import completion, objects, options, preview, render
+from queuectl.cli import each as per_line
 from queuectl.cli.store import open_store
 from queuectl.db import engine
 from queuectl.domain import batch, request
@@ -50,6 +51,8 @@ def enqueue(
             help="JSON jobs: one object, an array, or one object a line; - is stdin. All or none.",
         ),
     ] = None,
+    each: per_line.EachOf = None,
+    null: per_line.Null = False,
     id: Annotated[
         str | None,
         typer.Option("--id", metavar="ID", help="An id of your own; repeating it is safe."),
@@ -93,6 +96,7 @@ def enqueue(
         list[str] | None,
         typer.Option("--env", "-e", metavar="K=V", help="Set a variable for it; repeatable."),
     ] = None,
+    dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
     """Add a job, or many, and print the ids.
@@ -102,6 +106,7 @@ def enqueue(
     queuectl enqueue --queue builds 'make && make test'
     queuectl enqueue '{"id": "job1", "command": "sleep 2"}'
     queuectl enqueue --file jobs.jsonl
+    find . -name '*.jpg' | queuectl enqueue --each - 'convert {} {.}.png'
     """
     fields = {
         "id": id,
@@ -115,6 +120,7 @@ def enqueue(
         "cwd": cwd,
         "env": env,
     }
+    per_line.refuse_mixtures(file=file, each=each, null=null)
     if file is not None:
         if words:
             raise InvalidInput(
@@ -122,9 +128,14 @@ def enqueue(
                 hint="options stand before the command; a file's jobs bring their own",
             )
         _refuse_options(ctx, fields)
-        _enqueue_file(ctx, file, as_json=json)
+        _enqueue_file(ctx, file, batch.read_requests, as_json=json, dry_run=dry_run)
+    elif each is not None:
+        base = _plain_request(per_line.SAMPLE, {**fields, "id": None})
+        read = per_line.reader_of(words or [], base, id, null=null)
+        _enqueue_file(ctx, each, read, as_json=json, dry_run=dry_run)
     else:
-        _enqueue_one(ctx, _request(ctx, words or [], fields), as_json=json)
+        job = _request(ctx, words or [], fields)
+        _enqueue_one(ctx, job, as_json=json, dry_run=dry_run)
 
 
 def _request(ctx: typer.Context, words: list[str], fields: dict[str, Any]) -> request.JobRequest:
@@ -197,8 +208,13 @@ def _variable(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _enqueue_one(ctx: typer.Context, job: request.JobRequest, *, as_json: bool) -> None:
+def _enqueue_one(
+    ctx: typer.Context, job: request.JobRequest, *, as_json: bool, dry_run: bool
+) -> None:
     cwd = _current_folder() if job.cwd is None else None
+    if dry_run:
+        preview.show_one(ctx, job, cwd, as_json=as_json)
+        return
     store = _open_for(ctx, as_json=as_json)
     receipt = jobs.enqueue(store, [job], cwd=cwd)
     if as_json:
@@ -208,12 +224,17 @@ def _enqueue_one(ctx: typer.Context, job: request.JobRequest, *, as_json: bool) 
     _tell(store, receipt)
 
 
-def _enqueue_file(ctx: typer.Context, name: str, *, as_json: bool) -> None:
+def _enqueue_file(
+    ctx: typer.Context, name: str, read: batch.Reader, *, as_json: bool, dry_run: bool
+) -> None:
     cwd = _current_folder()
     with _opened(name) as file:
+        requests = _named("stdin" if name == "-" else name, read(file))
+        if dry_run:
+            preview.show_many(ctx, requests, cwd, as_json=as_json)
+            return
         store = _open_for(ctx, as_json=as_json)
-        shown = "stdin" if name == "-" else name
-        receipt = jobs.enqueue(store, _named(shown, batch.read_requests(file)), cwd=cwd)
+        receipt = jobs.enqueue(store, requests, cwd=cwd)
     if as_json:
         render.json_array(objects.job_object(job) for job in _read_back(store, receipt.ids))
     else:
@@ -286,6 +307,9 @@ def _current_folder() -> str:
 
 
 def _tell(store: engine.Store, receipt: jobs.Receipt) -> None:
+    if not receipt.ids:
+        render.note("there is no line with something in it; nothing was stored")
+        return
     if receipt.existing:
         count = len(receipt.existing)
         which = f"job {receipt.existing[0]} was" if count == 1 else f"{count} of the jobs were"
