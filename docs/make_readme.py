@@ -20,7 +20,8 @@ from pathlib import Path
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 COMMANDS = (
-    "enqueue", "status", "list", "show", "logs", "worker start", "worker stop", "worker list",
+    "enqueue", "status", "list", "show", "logs", "grep", "stats", "worker start", "worker stop",
+    "worker list",
     "dlq list", "dlq show", "dlq retry", "dlq purge", "config list", "config get", "config set",
     "config unset", "db upgrade", "db check", "db path", "db copy", "audit",
     "doctor",

@@ -19,6 +19,8 @@ COMMANDS = (
     Entry("list", "queuectl.cli.jobs", "List jobs, the newest first."),
     Entry("show", "queuectl.cli.jobs", "Show a job and each of its attempts."),
     Entry("logs", "queuectl.cli.logs", "Print what a job printed; follow it while it runs."),
+    Entry("grep", "queuectl.cli.grep", "Search what all jobs printed."),
+    Entry("stats", "queuectl.cli.stats", "Tell throughput, waiting and running times, failures."),
     Entry("worker", "queuectl.cli.worker", "Start, stop and list workers."),
     Entry("dlq", "queuectl.cli.dlq", "See, retry and purge the jobs whose retries are exhausted."),
     Entry("config", "queuectl.cli.config", "See and change the stored settings."),

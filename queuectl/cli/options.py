@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
 from queuectl.cli import completion
+from queuectl.domain import durations
+from queuectl.errors import InvalidInput
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print ids only.")]
@@ -30,3 +33,11 @@ Queue = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only tell what would be done.")]
+
+
+def parse_since(text: str) -> datetime:
+    """Return the instant that lies so long ago; raises InvalidInput."""
+    try:
+        return datetime.now(UTC) - timedelta(seconds=durations.parse_duration(text))
+    except ValueError as error:
+        raise InvalidInput(f"--since: {text[:40]!r} {error}", hint="write --since 2d") from error
