@@ -38,7 +38,7 @@ def grep(
     ignore_case: Annotated[
         bool, typer.Option("--ignore-case", "-i", help="Upper and lower case alike.")
     ] = False,
-    fixed: Annotated[
+    fixed_strings: Annotated[
         bool, typer.Option("--fixed-strings", "-F", help="PATTERN is a text as it stands.")
     ] = False,
     context: Annotated[
@@ -75,7 +75,7 @@ def grep(
     A line of the result is ID:ATTEMPT:LINE:TEXT. What ran on another machine, and is in a file
     there, is searched in its last 4 KiB alone; a note says so, and its lines have the number "?".
     """
-    compiled = domain.compile_pattern(pattern, ignore_case=ignore_case, fixed=fixed)
+    compiled = domain.compile_pattern(pattern, ignore_case=ignore_case, fixed=fixed_strings)
     scope = service.Scope(
         states=frozenset(jobs.parse_state(text) for text in state or ()),
         queue=queue,

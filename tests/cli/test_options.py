@@ -14,7 +14,7 @@ from queuectl.cli.commands import COMMANDS
 from queuectl.cli.lazy import LazyCommand
 from tests.cli.conftest import Program
 
-ARMING = {"--all", "--yes", "--now"}
+ARMING = {"--all", "--kind", "--yes", "--now"}
 ACTS = {"--version", "--install-completion", "--show-completion"}
 
 
