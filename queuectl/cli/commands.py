@@ -29,6 +29,8 @@ COMMANDS = (
     Entry("thaw", "queuectl.cli.control", "Let frozen jobs go on."),
     Entry("explain", "queuectl.cli.explain", "Tell why a job does not run, and what to do."),
     Entry("queue", "queuectl.cli.queue", "List, pause, resume, limit and purge queues."),
+    Entry("grep", "queuectl.cli.grep", "Search what all jobs printed."),
+    Entry("stats", "queuectl.cli.stats", "Tell throughput, waiting and running times, failures."),
     Entry("worker", "queuectl.cli.worker", "Start, stop and list workers."),
     Entry("dlq", "queuectl.cli.dlq", "See, retry and purge the jobs whose retries are exhausted."),
     Entry("prune", "queuectl.cli.prune", "Delete jobs that ended long ago, with their output."),

@@ -151,6 +151,11 @@ def complete_dead(ctx: typer.Context, incomplete: str) -> Candidates:
     return _ask(ctx, lambda ask, at: ask.dead(at, incomplete))
 
 
+def complete_kind(ctx: typer.Context, incomplete: str) -> Candidates:
+    """Kinds of dead jobs, the most frequent first, each with its number and an error."""
+    return _ask(ctx, lambda ask, at: ask.kinds(at, incomplete))
+
+
 def complete_queue(ctx: typer.Context, incomplete: str) -> Candidates:
     """Queues that have had a job."""
     return _ask(ctx, lambda ask, at: [(name, "") for name in ask.queues(at)])

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from queuectl.cli import completion, jobs, objects, options, render
+from queuectl.cli import completion, jobs, kinds, objects, options, render
 from queuectl.cli.store import open_store
 from queuectl.db import engine
 from queuectl.domain import job as domain
@@ -25,6 +25,15 @@ DeadIds = Annotated[
         show_default=False,
     ),
 ]
+Kind = Annotated[
+    str | None,
+    typer.Option(
+        "--kind",
+        metavar="KIND",
+        help="All dead jobs of this kind (see: dlq list --group).",
+        autocompletion=completion.complete_kind,
+    ),
+]
 All = Annotated[bool, typer.Option("--all", help="All dead jobs, or those of --queue.")]
 
 
@@ -40,10 +49,17 @@ def list_(
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=0, max=10**9, help="At most so many; 0: all.")
     ] = 0,
+    group: Annotated[
+        bool,
+        typer.Option("--group", help="Fold them into kinds: the same program and error."),
+    ] = False,
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
     """List dead jobs, those that died last first."""
+    if group:
+        kinds.show(open_store(ctx), queue, limit, quiet=quiet, as_json=json)
+        return
     letters = dead_letters.list_dead(open_store(ctx), queue=queue, limit=limit or None)
     if json:
         render.json_array(
@@ -114,15 +130,18 @@ def show(
 def retry(
     ctx: typer.Context,
     ids: DeadIds = None,
+    kind: Kind = None,
     all: All = False,
     queue: options.Queue = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
     """Queue dead jobs again with all their retries; their history is kept."""
-    chosen = _choose(ids, queue, all=all)
+    chosen = _choose(ids, kind, queue, all=all)
     store = open_store(ctx)
-    if chosen is None:
+    if kind is not None:
+        touched = dead_letters.requeue_kind(store, kind, queue=queue, dry_run=dry_run)
+    elif chosen is None:
         touched = dead_letters.requeue_all(store, queue=queue, dry_run=dry_run)
     else:
         touched = dead_letters.requeue(store, chosen, dry_run=dry_run)
@@ -137,6 +156,7 @@ def retry(
 def purge(
     ctx: typer.Context,
     ids: DeadIds = None,
+    kind: Kind = None,
     all: All = False,
     queue: options.Queue = None,
     dry_run: options.DryRun = False,
@@ -144,9 +164,9 @@ def purge(
     json: options.Json = False,
 ) -> None:
     """Delete dead jobs, with their history and output, for good."""
-    chosen = _choose(ids, queue, all=all)
+    chosen = _choose(ids, kind, queue, all=all)
     store = open_store(ctx)
-    found = _find(store, chosen, queue)
+    found = _find(store, chosen, kind, queue)
     touched = found
     if not dry_run and found:
         if not yes:
@@ -157,17 +177,32 @@ def purge(
     _tell(touched, "would be deleted" if dry_run else "deleted", as_json=json)
 
 
-def _choose(ids: list[str] | None, queue: str | None, *, all: bool) -> list[str] | None:
-    """Return the ids that were named; None: all of them."""
-    if bool(ids) == all:
+def _choose(
+    ids: list[str] | None, kind: str | None, queue: str | None, *, all: bool
+) -> list[str] | None:
+    """Return the ids that were named; None: all of them, or all of the kind."""
+    if kind is not None and (ids or all):
+        raise InvalidInput(
+            f"--kind says which jobs, and so {'does --all' if all else 'do ids'}",
+            hint="leave one of them out",
+        )
+    if kind is None and bool(ids) == all:
         message = "give either ids or --all, not both" if all else "no dead jobs were named"
-        raise InvalidInput(message, hint="name them by id, or write --all (see: queuectl dlq list)")
+        raise InvalidInput(
+            message, hint="name them by id or --kind, or write --all (see: queuectl dlq list)"
+        )
     if ids and queue:
-        raise InvalidInput("--queue goes with --all, not with ids", hint="leave one of them out")
+        raise InvalidInput(
+            "--queue goes with --all or --kind, not with ids", hint="leave one of them out"
+        )
     return ids or None
 
 
-def _find(store: engine.Store, ids: list[str] | None, queue: str | None) -> list[domain.Job]:
+def _find(
+    store: engine.Store, ids: list[str] | None, kind: str | None, queue: str | None
+) -> list[domain.Job]:
+    if kind is not None:
+        return dead_letters.find_kind(store, kind, queue=queue)
     if ids is None:
         return dead_letters.purge_all(store, queue=queue, dry_run=True)
     return dead_letters.purge(store, ids, dry_run=True)

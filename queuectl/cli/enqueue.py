@@ -1,4 +1,4 @@
-"""``queuectl enqueue``: a command, a JSON job, or a file of them."""
+"""``queuectl enqueue``: a command, a JSON job, a file of them, or a command for each line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Annotated, Any, BinaryIO
 
 import typer
 
-from queuectl.cli import dates, following, job_options, lazy, objects, options, render
+from queuectl.cli import dates, following, job_options, lazy, objects, options, preview, render
+from queuectl.cli import each as per_line
 from queuectl.cli import wait as waits
 from queuectl.cli.store import open_store
 from queuectl.db import engine
@@ -50,6 +51,8 @@ def enqueue(
             help="JSON jobs: one object, an array, or one object a line; - is stdin. All or none.",
         ),
     ] = None,
+    each: per_line.EachOf = None,
+    null: per_line.Null = False,
     id: job_options.Id = None,
     queue: job_options.Queue = None,
     priority: job_options.Priority = None,
@@ -88,6 +91,7 @@ def enqueue(
     follow: Annotated[
         bool, typer.Option("--follow", help="The same, and print what it prints.")
     ] = False,
+    dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
     """Add a job, or many, and print the ids.
@@ -97,6 +101,7 @@ def enqueue(
     queuectl enqueue --queue builds 'make && make test'
     queuectl enqueue '{"id": "job1", "command": "sleep 2"}'
     queuectl enqueue --file jobs.jsonl
+    find . -name '*.jpg' | queuectl enqueue --each - 'convert {} {.}.png'
     """
     fields = {
         "id": id,
@@ -114,21 +119,28 @@ def enqueue(
         "unique": unique,
         "hold": hold or None,
     }
-    then = _Then(wait, follow)
+    if run_at is not None:
+        fields["run_at"] = dates.parse_when(run_at, "--run-at")
+    how = _How(as_json=json, dry_run=dry_run, wait=wait, follow=follow)
+    per_line.refuse_mixtures(file=file, each=each, null=null)
+    if follow and (file is not None or each is not None):
+        raise InvalidInput(
+            "--follow is for one job", hint="use --wait, or: queuectl logs --follow ID"
+        )
     if file is not None:
         if words:
             raise InvalidInput(
                 "give either a command or --file, not both",
                 hint="options stand before the command; a file's jobs bring their own",
             )
-        if follow:
-            raise InvalidInput(
-                "--follow is for one job", hint="use --wait, or: queuectl logs --follow ID"
-            )
         _refuse_options(ctx, fields)
-        _enqueue_file(ctx, file, then, as_json=json)
+        _enqueue_file(ctx, file, batch.read_requests, how)
+    elif each is not None:
+        base = job_options.plain_request([per_line.SAMPLE], {**fields, "id": None, "unique": None})
+        read = per_line.reader_of(words or [], base, id, unique, null=null)
+        _enqueue_file(ctx, each, read, how)
     else:
-        _enqueue_one(ctx, _request(ctx, words or [], fields), then, as_json=json)
+        _enqueue_one(ctx, _request(ctx, words or [], fields), how)
 
 
 def _request(ctx: typer.Context, words: list[str], fields: dict[str, Any]) -> request.JobRequest:
@@ -149,8 +161,6 @@ def _request(ctx: typer.Context, words: list[str], fields: dict[str, Any]) -> re
             "a list of jobs is not a command",
             hint="hand it over as a file: queuectl enqueue --file - (or --file jobs.json)",
         )
-    if fields["run_at"] is not None:
-        fields["run_at"] = dates.parse_when(fields["run_at"], "--run-at")
     return job_options.plain_request(words, fields)
 
 
@@ -175,14 +185,16 @@ def _refuse_options(ctx: typer.Context, fields: dict[str, Any]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Then:
-    """What is to be done when the jobs are stored."""
+class _How:
+    """How the jobs are enqueued, and what is to be done when they are stored."""
 
+    as_json: bool
+    dry_run: bool
     wait: bool
     follow: bool
 
-    def do(self, store: engine.Store, ids: list[str]) -> None:
-        """Do it; leaves with the exit code of the job, or with 1 if any of many failed."""
+    def go_on(self, store: engine.Store, ids: list[str]) -> None:
+        """Wait or follow; leaves with the exit code of the job, or with 1 if any of many failed."""
         if not self.wait and not self.follow:
             return
         lazy.finish_start()
@@ -195,34 +207,38 @@ class _Then:
         raise typer.Exit(1 if awaited.failed else 0)
 
 
-def _enqueue_one(
-    ctx: typer.Context, job: request.JobRequest, then: _Then, *, as_json: bool
-) -> None:
+def _enqueue_one(ctx: typer.Context, job: request.JobRequest, how: _How) -> None:
     cwd = job_options.current_folder() if job.cwd is None else None
-    store = _open_for(ctx, as_json=as_json)
+    if how.dry_run:
+        preview.show_one(ctx, job, cwd, as_json=how.as_json)
+        return
+    store = _open_for(ctx, as_json=how.as_json)
     receipt = jobs.enqueue(store, [job], cwd=cwd)
-    if as_json:
+    if how.as_json:
         render.json_value(objects.job_object(jobs.find_by_ids(store, receipt.ids)[0]))
-    elif not then.follow:
+    elif not how.follow:
         render.out(receipt.ids[0])
-    if job.run_at is not None and not receipt.existing:
+    if job.run_at is not None and receipt.new:
         render.note(f"due {dates.tell(job.run_at)}")
     _tell(store, receipt)
-    then.do(store, receipt.ids)
+    how.go_on(store, receipt.ids)
 
 
-def _enqueue_file(ctx: typer.Context, name: str, then: _Then, *, as_json: bool) -> None:
+def _enqueue_file(ctx: typer.Context, name: str, read: batch.Reader, how: _How) -> None:
     cwd = job_options.current_folder()
     with _opened(name) as file:
-        store = _open_for(ctx, as_json=as_json)
-        shown = "stdin" if name == "-" else name
-        receipt = jobs.enqueue(store, _named(shown, batch.read_requests(file)), cwd=cwd)
-    if as_json:
+        requests = _named("stdin" if name == "-" else name, read(file))
+        if how.dry_run:
+            preview.show_many(ctx, requests, cwd, as_json=how.as_json)
+            return
+        store = _open_for(ctx, as_json=how.as_json)
+        receipt = jobs.enqueue(store, requests, cwd=cwd)
+    if how.as_json:
         render.json_array(objects.job_object(job) for job in _read_back(store, receipt.ids))
     else:
         render.out_lines(receipt.ids)
     _tell(store, receipt)
-    then.do(store, receipt.ids)
+    how.go_on(store, receipt.ids)
 
 
 @contextmanager
@@ -272,6 +288,9 @@ def _read_back(store: engine.Store, ids: list[str]) -> Iterator[Any]:
 
 
 def _tell(store: engine.Store, receipt: jobs.Receipt) -> None:
+    if not receipt.ids:
+        render.note("there is no line with something in it; nothing was stored")
+        return
     if receipt.existing:
         count = len(receipt.existing)
         which = f"job {receipt.existing[0]} was" if count == 1 else f"{count} of the jobs were"

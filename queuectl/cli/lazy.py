@@ -30,7 +30,17 @@ from queuectl.cli.commands import COMMANDS, Entry
 PREFIX = "QUEUECTL"
 #: Options that no variable sets: they arm something, or are an act of their own.
 WITHOUT_VARIABLE = frozenset(
-    {"all", "yes", "now", "force", "help", "version", "install_completion", "show_completion"}
+    {
+        "all",
+        "kind",
+        "yes",
+        "now",
+        "force",
+        "help",
+        "version",
+        "install_completion",
+        "show_completion",
+    }
 )
 
 _PLUGINS_VARIABLE = "PYDANTIC_DISABLE_PLUGINS"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
 from queuectl.cli import completion, render
-from queuectl.domain import request
+from queuectl.domain import durations, request
 from queuectl.errors import InvalidInput, QueuectlError
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -49,3 +50,19 @@ def require_consent(question: str) -> None:
     """Ask on a terminal whether to delete something; raises QueuectlError unless it is a yes."""
     if render.is_terminal(sys.stdin) and not render.confirm(question):
         raise QueuectlError("nothing was deleted", hint="--yes skips the question")
+
+
+def parse_since(text: str) -> datetime:
+    """Return the instant that ``2h`` (ago) or an RFC 3339 date names; raises InvalidInput."""
+    try:
+        return datetime.now(UTC) - timedelta(seconds=durations.parse_duration(text))
+    except ValueError:
+        pass
+    try:
+        instant = request.parse_instant(text)
+    except ValueError as error:
+        raise InvalidInput(
+            f"--since: {text[:40]!r} is neither a duration nor a date",
+            hint="write 90s, 2h, 7d, or a date like 2026-11-24T18:00:00Z",
+        ) from error
+    return instant or datetime.now(UTC)

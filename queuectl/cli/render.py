@@ -260,6 +260,30 @@ def _draw(columns: Sequence[Column], rows: list[list[str]]) -> None:
         Console(file=sys.stdout, highlight=False).print(drawn)
 
 
+#: Eighths of a character's height and width, and what stands for them where they cannot be shown.
+_HEIGHTS = (" ▁▂▃▄▅▆▇█", " ..::=+*#")
+_WIDTHS = (" ▏▎▍▌▋▊▉█", "        #")
+
+
+def _signs(signs: tuple[str, str]) -> str:
+    return signs["utf" not in (sys.stdout.encoding or "").lower()]
+
+
+def sparkline(amounts: Sequence[int]) -> str:
+    """Return a row of columns, one character each; what is more than nothing is seen."""
+    most = max(amounts, default=0)
+    signs = _signs(_HEIGHTS)
+    return "".join(signs[-(-amount * 8 // most) if most else 0] for amount in amounts)
+
+
+def bar(amount: int, most: int, width: int) -> str:
+    """Return a bar of at most ``width`` characters; what is more than nothing is seen."""
+    signs = _signs(_WIDTHS)
+    eighths = -(-amount * width * 8 // most) if most else 0
+    whole, rest = divmod(eighths, 8)
+    return signs[8] * whole + (signs[rest] if rest else "")
+
+
 @contextmanager
 def progress(amounts: Mapping[str, int]) -> Iterator[Callable[[str, int], None]]:
     """Show how far each step is, on stderr and on a terminal only; yields what is to be told."""

@@ -6,7 +6,6 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Annotated, Any
 
@@ -15,7 +14,6 @@ import typer
 from queuectl.cli import completion, objects, options, render
 from queuectl.cli.store import open_store
 from queuectl.db import engine
-from queuectl.domain import durations, request
 from queuectl.domain import job as domain
 from queuectl.domain import selection as domain_selection
 from queuectl.errors import InvalidInput, QueuectlError
@@ -83,7 +81,7 @@ def _select(
         queue=queue,
         tag=tag,
         name=name,
-        since=None if since is None else parse_since(since),
+        since=None if since is None else options.parse_since(since),
         everything=all,
     )
     if ids and selection != domain_selection.Selection(references=selection.references):
@@ -145,22 +143,6 @@ def _expand(
     ]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer's
     return command
-
-
-def parse_since(text: str) -> datetime:
-    """Return the instant that ``2h`` (ago) or an RFC 3339 date names; raises InvalidInput."""
-    try:
-        return datetime.now(UTC) - timedelta(seconds=durations.parse_duration(text))
-    except ValueError:
-        pass
-    try:
-        instant = request.parse_instant(text)
-    except ValueError as error:
-        raise InvalidInput(
-            f"--since: {text[:40]!r} is neither a duration nor a date",
-            hint="write 90s, 2h, 7d, or a date like 2026-11-24T18:00:00Z",
-        ) from error
-    return instant or datetime.now(UTC)
 
 
 def change(

@@ -7,6 +7,7 @@ SQLAlchemy is not imported: that would take longer than a person presses a key.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from contextlib import closing
 from typing import Any
 
@@ -41,6 +42,12 @@ _DEAD = f"""
     SELECT id, substr(command, 1, {_SHOWN_CHARACTERS}) FROM jobs
     WHERE state = 'dead' AND id >= :first AND id < :end ORDER BY seq DESC LIMIT :limit
 """  # noqa: S608  # a number of ours, not a value
+#: Dead jobs that are looked at for their kinds: the newest, 50 ms.
+_LETTERS_READ = 5000
+_LETTERS = """
+    SELECT jobs.command, dlq.last_error FROM dlq JOIN jobs ON jobs.seq = dlq.job_seq
+    ORDER BY dlq.job_seq DESC LIMIT :many
+"""
 
 
 def jobs(location: StoreLocation, prefix: str) -> list[tuple[str, str]]:
@@ -55,6 +62,24 @@ def jobs(location: StoreLocation, prefix: str) -> list[tuple[str, str]]:
 def dead(location: StoreLocation, prefix: str) -> list[tuple[str, str]]:
     """Return the same of dead jobs."""
     return _read(location, _DEAD, {**_range(prefix), "limit": _LIMIT})
+
+
+def kinds(location: StoreLocation, prefix: str) -> list[tuple[str, str]]:
+    """Return the kinds of dead jobs that begin so, the most frequent first, with an error each."""
+    from queuectl.domain.fingerprint import kind_of, shorten
+
+    errors: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for command, error in _read(location, _LETTERS, {"many": _LETTERS_READ}):
+        kind = kind_of(command, error)
+        errors[kind] = error or ""
+        counts[kind] += 1
+    shown = shorten(list(counts))
+    return [
+        (kind[: max(len(shown[kind]), len(prefix))], f"{count}: {errors[kind]}")
+        for kind, count in counts.most_common()
+        if kind.startswith(prefix)
+    ][:_LIMIT]
 
 
 def queues(location: StoreLocation) -> list[str]:

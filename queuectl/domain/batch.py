@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from json import JSONDecodeError
 from typing import BinaryIO
 
@@ -17,6 +17,9 @@ from queuectl.domain.request import (
     validate_request,
 )
 from queuectl.errors import InvalidJob
+
+#: What makes jobs of a file, bit by bit.
+Reader = Callable[[BinaryIO], Iterator[JobRequest]]
 
 #: Bytes that are read at a time where lines do not matter.
 _PIECE_BYTES = 1024 * 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -38,6 +39,27 @@ def backoff_seconds(failures: int, base: float, cap_seconds: float) -> float:
         return min(base**failures, cap_seconds)
     except OverflowError:
         return cap_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The pause after each of the failures from ``first`` to ``last``, in seconds."""
+
+    first: int
+    last: int
+    seconds: float
+
+
+def timetable(max_retries: int, base: float, cap_seconds: float) -> Iterator[Pause]:
+    """Yield the pauses after all failures but the one that is the last, equal ones together."""
+    first = 1
+    while first <= max_retries:
+        seconds = backoff_seconds(first, base, cap_seconds)
+        # It grows until the cap, and stays there; with the base 1 it never grows.
+        stays = base == 1 or seconds == cap_seconds
+        last = max_retries if stays else first
+        yield Pause(first, last, seconds)
+        first = last + 1
 
 
 def decide(claim: Claim, outcome: Outcome, rule: BackoffRule, now: datetime) -> Decision:

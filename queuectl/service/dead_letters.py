@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,8 +12,9 @@ from sqlalchemy import Connection, Select, select
 
 from queuectl.db.engine import Store
 from queuectl.db.models import DeadLetterRow, JobRow
+from queuectl.domain.fingerprint import kind_of, normalize, program_of, shorten
 from queuectl.domain.job import Job, State
-from queuectl.errors import Conflict
+from queuectl.errors import Conflict, NotFound
 from queuectl.service.jobs import find_in
 from queuectl.service.pruning import delete_rows
 from queuectl.service.requeueing import lock, requeue_rows
@@ -32,6 +34,22 @@ class DeadLetter:
     last_error: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Dead jobs of one program and one error, but for what differs by accident."""
+
+    #: The shortest beginning of its whole id that no other kind has now, four digits at least.
+    id: str
+    count: int
+    program: str
+    #: The error with times, numbers, paths and hexadecimal numbers made equal.
+    error: str
+    #: The job that died last.
+    example: DeadLetter
+    first_died_at: datetime
+    last_died_at: datetime
+
+
 def list_dead(
     store: Store, *, queue: str | None = None, limit: int | None = None
 ) -> list[DeadLetter]:
@@ -40,6 +58,46 @@ def list_dead(
     return store.read(
         lambda connection: [_to_letter(row) for row in connection.execute(query.limit(limit))]
     )
+
+
+def list_kinds(store: Store, *, queue: str | None = None) -> list[Kind]:
+    """Return the kinds of the dead jobs, the most frequent first; among all or in one queue.
+
+    An id is that of the kind among all dead jobs, whatever queue is asked for.
+    """
+
+    def work(connection: Connection) -> list[Kind]:
+        shown = shorten(list(_count_kinds(connection)))
+        latest: dict[str, DeadLetter] = {}
+        first: dict[str, datetime] = {}
+        counts: Counter[str] = Counter()
+        query = _letters(queue).order_by(DeadLetterRow.died_at.desc(), DeadLetterRow.job_seq.desc())
+        for letter in map(_to_letter, connection.execute(query)):
+            kind = kind_of(letter.job.command, letter.last_error)
+            latest.setdefault(kind, letter)
+            first[kind] = letter.died_at
+            counts[kind] += 1
+        return [
+            Kind(
+                id=shown[kind],
+                count=count,
+                program=program_of(latest[kind].job.command),
+                error=normalize(latest[kind].last_error or ""),
+                example=latest[kind],
+                first_died_at=first[kind],
+                last_died_at=latest[kind].died_at,
+            )
+            for kind, count in counts.most_common()
+        ]
+
+    return store.read(work)
+
+
+def _count_kinds(connection: Connection) -> Counter[str]:
+    query = select(JobRow.command, DeadLetterRow.last_error).join(
+        JobRow, JobRow.seq == DeadLetterRow.job_seq
+    )
+    return Counter(kind_of(command, error) for command, error in connection.execute(query))
 
 
 def _letters(queue: str | None) -> Select[Any]:
@@ -69,6 +127,16 @@ def requeue_all(store: Store, *, queue: str | None = None, dry_run: bool = False
     return _change(store, _every(queue), _requeue, dry_run=dry_run)
 
 
+def requeue_kind(
+    store: Store, kind: str, *, queue: str | None = None, dry_run: bool = False
+) -> list[Job]:
+    """Requeue the dead jobs of a kind, or those of it in one queue; return them as they were.
+
+    Raises NotFound for a kind that no dead job has, Conflict for a beginning of several.
+    """
+    return _change(store, _of_kind(kind, queue), _requeue, dry_run=dry_run)
+
+
 def purge(store: Store, references: list[str], *, dry_run: bool = False) -> list[Job]:
     """Delete dead jobs with their history; all of them or none.
 
@@ -80,6 +148,11 @@ def purge(store: Store, references: list[str], *, dry_run: bool = False) -> list
 def purge_all(store: Store, *, queue: str | None = None, dry_run: bool = False) -> list[Job]:
     """Delete every dead job, or those of one queue; return them as they were."""
     return _change(store, _every(queue), _purge, dry_run=dry_run)
+
+
+def find_kind(store: Store, kind: str, *, queue: str | None = None) -> list[Job]:
+    """Return the dead jobs of a kind, or those of it in one queue; raises as ``requeue_kind``."""
+    return store.read(_of_kind(kind, queue))
 
 
 def _change(
@@ -118,6 +191,31 @@ def _named(references: list[str]) -> Callable[[Connection], list[Job]]:
 def _every(queue: str | None) -> Callable[[Connection], list[Job]]:
     query = _letters(queue).order_by(DeadLetterRow.job_seq)
     return lambda connection: [_to_letter(row).job for row in connection.execute(query)]
+
+
+def _of_kind(kind: str, queue: str | None) -> Callable[[Connection], list[Job]]:
+    def choose(connection: Connection) -> list[Job]:
+        whole = _find_kind(_count_kinds(connection), kind)
+        query = _letters(queue).order_by(DeadLetterRow.job_seq)
+        letters = map(_to_letter, connection.execute(query))
+        return [
+            letter.job
+            for letter in letters
+            if kind_of(letter.job.command, letter.last_error) == whole
+        ]
+
+    return choose
+
+
+def _find_kind(kinds: Iterable[str], reference: str) -> str:
+    found = sorted(kind for kind in kinds if reference and kind.startswith(reference.lower()))
+    hint = "see them with: queuectl dlq list --group"
+    if not found:
+        raise NotFound(f"no dead job is of the kind {reference[:40]!r}", hint=hint)
+    if len(found) > 1:
+        told = ", ".join(shorten(found).values())
+        raise Conflict(f"{reference!r} is the beginning of several kinds: {told[:200]}", hint=hint)
+    return found[0]
 
 
 def _requeue(connection: Connection, seqs: list[int]) -> None:

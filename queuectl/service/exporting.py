@@ -2,7 +2,7 @@
 
 The first line names the format and the last one counts what stands between, so that a file that was
 cut off is known for one. Between them: options, queues, jobs in the order in which they came, then
-attempts, outputs that are kept in the store, dead letters, and tags. The rows of workers are not in it.
+attempts, outputs that are kept in the store, dead letters and tags. Workers' rows are not in it.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def _stands(store: Store, receipt: Receipt) -> bool:
     there_before = {*receipt.existing, *receipt.unique}
     new = next((job_id for job_id in receipt.ids if job_id not in there_before), None)
     # Not the whole row: who may only enqueue may not read commands.
-    return new is None or store.read(lambda connection: bool(_known_digests(connection, [new])))
+    return new is None or store.read(lambda connection: bool(known_digests(connection, [new])))
 
 
 def _insert_all(connection: Connection, spool: Spool, cwd: str | None, seed: bytes) -> Receipt:
@@ -142,12 +142,12 @@ def _sort_out(
     if not named and not keys:
         receipt.ids.extend(generated)
         return chunk, generated
-    known, holders = _known_digests(connection, named), _known_keys(connection, keys)
+    known, holders = known_digests(connection, named), known_keys(connection, keys)
     new: dict[str, Draft] = {}
     for draft, random_id in zip(chunk, generated, strict=True):
         job_id = draft.id or random_id
         if job_id in known:
-            _require_same(job_id, known[job_id], draft.digest)
+            require_same(job_id, known[job_id], draft.digest)
             receipt.existing.append(job_id)
         elif draft.unique in holders:
             job_id = holders[draft.unique]
@@ -161,7 +161,7 @@ def _sort_out(
     return list(new.values()), list(new)
 
 
-def _known_keys(connection: Connection, keys: list[str]) -> dict[str | None, str]:
+def known_keys(connection: Connection, keys: list[str]) -> dict[str | None, str]:
     """Return the ids of the jobs that wait or run with one of these unique keys."""
     if not keys:
         return {}
@@ -171,14 +171,14 @@ def _known_keys(connection: Connection, keys: list[str]) -> dict[str | None, str
     return {row.unique_key: row.id for row in connection.execute(query)}
 
 
-def _known_digests(connection: Connection, ids: list[str]) -> dict[str, str | None]:
+def known_digests(connection: Connection, ids: list[str]) -> dict[str, str | None]:
     if not ids:
         return {}
     query = select(JobRow.id, JobRow.request_digest).where(JobRow.id.in_(ids))
     return {row.id: row.request_digest for row in connection.execute(query)}
 
 
-def _require_same(job_id: str, known: str | None, digest: str | None) -> None:
+def require_same(job_id: str, known: str | None, digest: str | None) -> None:
     if known != digest:
         raise Conflict(
             f"job {job_id!r} is already there, with a different request",

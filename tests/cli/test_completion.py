@@ -76,7 +76,7 @@ def _typed(terminal: Any, text: str, wanted: str) -> str:
 def test_a_command_is_completed(queuectl: Program, shell: str) -> None:
     terminal = _open(queuectl, shell, _script(queuectl, shell))
 
-    _typed(terminal, "queuectl sta" + TAB, "tus")
+    _typed(terminal, "queuectl doc" + TAB, "tor")
     terminal.close()
 
 

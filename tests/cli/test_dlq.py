@@ -94,3 +94,89 @@ def test_purge_asks_on_a_terminal(dead: Program) -> None:
     sure.expect_exact("1 job deleted")
     sure.wait()
     assert sure.exitstatus == 0
+
+
+DEAD = """
+{"id": "a", "command": "echo 1.jpg is bad; exit 1", "max_retries": 0}
+{"id": "b", "command": "echo 2.jpg is bad; exit 1", "max_retries": 0, "queue": "other"}
+{"id": "c", "command": "echo 3.jpg is bad; exit 1", "max_retries": 0}
+{"id": "d", "command": "echo no room; exit 2", "max_retries": 0}
+"""
+
+
+@pytest.fixture
+def grouped(queuectl: Program) -> tuple[Program, str, str]:
+    """The program, on a store with dead jobs of two kinds; the kind of three, and that of one."""
+    queuectl("enqueue", "--file", "-", given=DEAD)
+    queuectl.drain()
+    many, single = queuectl("dlq", "list", "--group", "-q").lines
+    return queuectl, many, single
+
+
+def test_the_dead_are_folded_into_kinds(grouped: tuple[Program, str, str]) -> None:
+    queuectl, many, single = grouped
+
+    done = queuectl("dlq", "list", "--group")
+    told = queuectl("dlq", "list", "--group", "--json").json
+
+    assert done.err == "note: 4 dead, 2 kinds\n"
+    assert [line.split()[:3] for line in done.lines[1:]] == [
+        [many, "3", "echo"],
+        [single, "1", "echo"],
+    ]
+    assert [(kind["kind"], kind["count"]) for kind in told] == [(many, 3), (single, 1)]
+    assert told[0]["error"] == "exit code 1: PATH is bad"
+    assert told[0]["example"]["id"] in ("a", "b", "c")
+    assert told[0]["first_died_at"] <= told[0]["last_died_at"]
+    assert queuectl("dlq", "list", "--group", "-q", "--limit", "1").lines == [many]
+    assert queuectl("dlq", "list", "--group", "-Q", "other", "--json").json[0]["count"] == 1
+    assert queuectl("dlq", "list", "--group", "-Q", "none").err == "note: no dead jobs\n"
+
+
+def test_a_kind_is_retried_or_purged_alone(grouped: tuple[Program, str, str]) -> None:
+    queuectl, many, single = grouped
+
+    assert queuectl("dlq", "retry", "--kind", many, "-n").lines == ["a", "b", "c"]
+    assert queuectl("dlq", "retry", "--kind", many, "--queue", "other").lines == ["b"]
+    assert queuectl("dlq", "purge", "--kind", single, "-n").lines == ["d"]
+    assert queuectl("dlq", "purge", "--kind", single).lines == ["d"]
+    queuectl("show", "d", code=3)
+    assert queuectl("dlq", "retry", "--kind", many).lines == ["a", "c"]
+    assert queuectl("dlq", "list", "-q").lines == []
+
+
+@pytest.mark.parametrize("command", ["retry", "purge"])
+def test_a_kind_that_cannot_be_meant_is_refused(
+    grouped: tuple[Program, str, str], command: str
+) -> None:
+    queuectl, many, _ = grouped
+
+    assert "of the kind 'zzzz'" in queuectl("dlq", command, "--kind", "zzzz", code=3).err
+    assert "of the kind ''" in queuectl("dlq", command, "--kind", "", code=3).err
+    assert "--kind" in queuectl("dlq", command, "--kind", many, "a", code=2).err
+    assert "--kind" in queuectl("dlq", command, "--kind", many, "--all", code=2).err
+    assert len(queuectl("dlq", "list", "-q").lines) == 4
+
+
+def test_purging_a_kind_asks_on_a_terminal(grouped: tuple[Program, str, str]) -> None:
+    queuectl, many, _ = grouped
+
+    refused = queuectl.on_terminal("dlq", "purge", "--kind", many)
+    refused.expect_exact("delete 3 jobs with their history and output? [y/N] ")
+    refused.sendline("")
+    refused.expect_exact("nothing was deleted")
+    refused.wait()
+
+    assert len(queuectl("dlq", "list", "-q").lines) == 4
+
+
+def test_kinds_are_completed(grouped: tuple[Program, str, str]) -> None:
+    queuectl, many, single = grouped
+    asked = {"_QUEUECTL_COMPLETE": "fish"}
+
+    told = queuectl("dlq", "retry", "--kind", "", variables=asked).lines
+
+    assert [line.split("\t")[0] for line in told] == [many, single]
+    assert told[0].split("\t")[1].startswith("3: exit code 1: ")
+    longer = queuectl("dlq", "purge", "--kind", many, variables=asked).lines
+    assert [line.split("\t")[0] for line in longer] == [many]

@@ -14,7 +14,7 @@ from queuectl.cli.commands import COMMANDS
 from queuectl.cli.lazy import LazyCommand
 from tests.cli.conftest import Program
 
-ARMING = {"--all", "--yes", "--now", "--force"}
+ARMING = {"--all", "--kind", "--yes", "--now", "--force"}
 ACTS = {"--version", "--install-completion", "--show-completion"}
 
 
@@ -82,7 +82,11 @@ def test_a_bad_variable_is_named(queuectl: Program) -> None:
 
 
 def test_nothing_is_armed_by_a_variable(queuectl: Program) -> None:
-    variables = {"QUEUECTL_DLQ_PURGE_ALL": "1", "QUEUECTL_DLQ_PURGE_YES": "1"}
+    variables = {
+        "QUEUECTL_DLQ_PURGE_ALL": "1",
+        "QUEUECTL_DLQ_PURGE_KIND": "a",
+        "QUEUECTL_DLQ_PURGE_YES": "1",
+    }
 
     assert "no dead jobs were named" in queuectl("dlq", "purge", code=2, variables=variables).err
 

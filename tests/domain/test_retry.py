@@ -18,6 +18,7 @@ from queuectl.domain.retry import (
     after_crash,
     backoff_seconds,
     decide,
+    timetable,
 )
 
 NOW = datetime(2026, 11, 24, 18, tzinfo=UTC)
@@ -153,3 +154,33 @@ def test_a_backoff_never_exceeds_the_cap_nor_fails(failures: int, base: float, c
 @given(st.integers(1, 60), st.floats(1, 100, allow_nan=False))
 def test_a_backoff_never_shrinks(failures: int, base: float) -> None:
     assert backoff_seconds(failures, base, 3600) <= backoff_seconds(failures + 1, base, 3600)
+
+
+@pytest.mark.parametrize(
+    ("max_retries", "base", "cap", "expected"),
+    [
+        (0, 2, 3600, []),
+        (3, 2, 3600, [(1, 1, 2), (2, 2, 4), (3, 3, 8)]),
+        (5, 2, 8, [(1, 1, 2), (2, 2, 4), (3, 5, 8)]),
+        (1_000_000, 1, 3600, [(1, 1_000_000, 1)]),
+        (1_000_000, 10, 100, [(1, 1, 10), (2, 1_000_000, 100)]),
+        (3, 2, 0, [(1, 3, 0)]),
+    ],
+)
+def test_the_timetable_folds_what_stays_the_same(
+    max_retries: int, base: float, cap: float, expected: list[tuple[int, int, float]]
+) -> None:
+    pauses = timetable(max_retries, base, cap)
+
+    assert [(pause.first, pause.last, pause.seconds) for pause in pauses] == expected
+
+
+@given(st.integers(0, 60), st.floats(1, 5), st.floats(0, 10_000))
+def test_the_timetable_is_that_of_the_decisions(max_retries: int, base: float, cap: float) -> None:
+    told = [
+        pause.seconds
+        for pause in timetable(max_retries, base, cap)
+        for _ in range(pause.first, pause.last + 1)
+    ]
+
+    assert told == [backoff_seconds(k, base, cap) for k in range(1, max_retries + 1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -151,3 +152,71 @@ def test_more_than_a_thousand_are_changed_at_once(store: Store, actor: Actor) ->
     assert len(dead_letters.purge_all(store)) == 1200
 
     assert jobs.list_jobs(store) == []
+
+
+def fail_with(store: Store, actor: Actor, job_id: str, command: str, error: str) -> None:
+    """Let a job die of an error."""
+    add(store, command, id=job_id, max_retries=0, queue="q" if job_id == "b" else "default")
+    settlement = ended(actor.claim_one(), Ending.FAILED)
+    actor.turn(replace(settlement, outcome=replace(settlement.outcome, error=error)))
+
+
+@pytest.fixture
+def kinds(store: Store, actor: Actor) -> list[dead_letters.Kind]:
+    """Three jobs that died of the same, and one that did not."""
+    fail_with(store, actor, "a", "convert 1.jpg", "exit code 1: 1.jpg is bad at 09:10:11")
+    fail_with(store, actor, "b", "convert 2.jpg", "exit code 1: 2.jpg is bad at 10:11:12")
+    fail_with(store, actor, "c", "/bin/convert 3", "exit code 1: 3.jpg is bad at 11:12:13")
+    fail_with(store, actor, "d", "convert 4.jpg", "exit code 2: 4.jpg is bad at 11:12:13")
+    return dead_letters.list_kinds(store)
+
+
+def test_dead_jobs_are_folded_into_kinds(store: Store, kinds: list[dead_letters.Kind]) -> None:
+    many, single = kinds
+
+    assert (many.count, many.program, many.example.job.id) == (3, "convert", "c")
+    assert many.error == "exit code 1: PATH is bad at TIME"
+    assert (single.count, single.example.job.id) == (1, "d")
+    first, *_, last = sorted(letter.died_at for letter in dead_letters.list_dead(store))[:3]
+    assert (many.first_died_at, many.last_died_at) == (first, last)
+    [of_queue] = dead_letters.list_kinds(store, queue="q")
+    assert (of_queue.id, of_queue.count) == (many.id, 1)
+
+
+def test_a_kind_is_requeued_alone(store: Store, kinds: list[dead_letters.Kind]) -> None:
+    told = dead_letters.requeue_kind(store, kinds[0].id, dry_run=True)
+    assert [job.id for job in told] == ["a", "b", "c"]
+    assert [job.id for job in dead_letters.requeue_kind(store, kinds[0].id, queue="q")] == ["b"]
+
+    changed = dead_letters.requeue_kind(store, kinds[0].id.upper())
+
+    assert [job.id for job in changed] == ["a", "c"]
+    assert listed(store) == ["d"]
+
+
+def test_a_kind_is_found(store: Store, kinds: list[dead_letters.Kind]) -> None:
+    assert [job.id for job in dead_letters.find_kind(store, kinds[1].id)] == ["d"]
+    assert dead_letters.find_kind(store, kinds[1].id, queue="q") == []
+
+
+@pytest.mark.usefixtures("kinds")
+@pytest.mark.parametrize("reference", ["", "zzzz", "*"])
+def test_a_kind_that_nobody_died_of_is_refused(store: Store, reference: str) -> None:
+    with pytest.raises(NotFound, match="no dead job is of the kind"):
+        dead_letters.requeue_kind(store, reference)
+
+
+def test_a_beginning_of_several_kinds_is_refused(store: Store, actor: Actor) -> None:
+    for letter in "abcdefghijklmnopq":  # more than there are digits
+        fail_with(store, actor, f"job-{letter}", letter, "died")
+    kinds = [kind.id for kind in dead_letters.list_kinds(store)]
+    digit = next(d for d in "0123456789abcdef" if sum(k.startswith(d) for k in kinds) > 1)
+
+    with pytest.raises(Conflict, match="is the beginning of several kinds"):
+        dead_letters.requeue_kind(store, digit)
+
+    assert len(listed(store)) == 17
+
+
+def test_without_dead_jobs_there_are_no_kinds(store: Store) -> None:
+    assert dead_letters.list_kinds(store) == []

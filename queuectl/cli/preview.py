@@ -1,0 +1,139 @@
+"""``queuectl enqueue --dry-run``: the jobs as they would be stored, and when they are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import typer
+
+from queuectl.cli import render
+from queuectl.cli.store import location, open_store
+from queuectl.db import engine, schema
+from queuectl.domain import durations, request
+from queuectl.domain.text import escape_line
+from queuectl.service import rehearsal
+
+#: Pauses that are told of one job; with a base near 1 there may be a million different ones.
+_TOLD_PAUSES = 20
+
+
+def show_one(
+    ctx: typer.Context, job: request.JobRequest, cwd: str | None, *, as_json: bool
+) -> None:
+    """Print one job, as an object of its own with ``as_json``."""
+    with rehearsal.rehearse(_store_if_there(ctx), [job], cwd=cwd) as planned:
+        if as_json:
+            render.json_value(_planned_object(next(planned)))
+            _note(1)
+        else:
+            _show(planned)
+
+
+def show_many(
+    ctx: typer.Context,
+    requests: Iterable[request.JobRequest],
+    cwd: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print the jobs of a file one by one, after all of them have been read and found valid."""
+    with rehearsal.rehearse(_store_if_there(ctx), requests, cwd=cwd) as planned:
+        if as_json:
+            with _counted(planned) as counted:
+                render.json_array(_planned_object(job) for job in counted)
+        else:
+            _show(planned)
+
+
+def _store_if_there(ctx: typer.Context) -> engine.Store | None:
+    """Return the store; none is made for a rehearsal."""
+    return open_store(ctx) if schema.is_there(location(ctx)) else None
+
+
+def _show(planned: Iterator[rehearsal.PlannedJob]) -> None:
+    with _counted(planned) as counted:
+        for job in counted:
+            render.out(escape_line(job.command))
+            render.out(f"    {_describe(job)}")
+            render.out(f"    {_timetable(job)}")
+
+
+@contextmanager
+def _counted(
+    planned: Iterator[rehearsal.PlannedJob],
+) -> Iterator[Iterator[rehearsal.PlannedJob]]:
+    """Count what is taken, and tell it in the end."""
+    new = there = 0
+
+    def count() -> Iterator[rehearsal.PlannedJob]:
+        nonlocal new, there
+        for job in planned:
+            new += not job.is_there
+            there += job.is_there
+            yield job
+
+    yield count()
+    _note(new, there)
+
+
+def _note(new: int, there: int = 0) -> None:
+    jobs = "1 job" if new == 1 else f"{new} jobs"
+    already = f"; {there} there already, with the same request" if there else ""
+    render.note(f"{jobs} would be enqueued{already}; nothing was stored")
+
+
+def _describe(job: rehearsal.PlannedJob) -> str:
+    facts = [
+        f"id {job.id}" + (", there already" if job.is_there else "") if job.id else "",
+        f"queue {job.queue}",
+        f"priority {job.priority}" if job.priority else "",
+        f"folder {escape_line(job.cwd)}" if job.cwd else "",
+        "variables " + " ".join(escape_line(name) for name in sorted(job.env)) if job.env else "",
+        f"timeout {durations.format_duration(job.timeout_seconds)}" if job.timeout_seconds else "",
+    ]
+    return ", ".join(filter(None, facts))
+
+
+def _timetable(job: rehearsal.PlannedJob) -> str:
+    """Return when it is tried: ``attempt 1 at once; after failure 1: +2s, 2: +4s; then dead``."""
+    start = "at once" if job.run_at is None else f"at {render.instant(job.run_at)}"
+    pauses = list(islice(job.pauses(), _TOLD_PAUSES + 1))
+    told = [
+        f"{pause.first if pause.first == pause.last else f'{pause.first} to {pause.last}'}:"
+        f" +{durations.format_duration(pause.seconds)}"
+        for pause in pauses[:_TOLD_PAUSES]
+    ]
+    if len(pauses) > _TOLD_PAUSES:
+        told.append(f"... {job.max_retries}")
+    after = f"after failure {', '.join(told)}; " if told else ""
+    return f"attempt 1 {start}; {after}after failure {job.max_retries + 1}: dead"
+
+
+def _planned_object(job: rehearsal.PlannedJob) -> dict[str, Any]:
+    pauses = list(islice(job.pauses(), _TOLD_PAUSES + 1))
+    return {
+        "id": job.id,
+        "there_already": job.is_there,
+        "command": job.command,
+        "queue": job.queue,
+        "priority": job.priority,
+        "run_at": job.run_at,
+        "max_retries": job.max_retries,
+        "timeout_seconds": job.timeout_seconds,
+        "backoff_base": job.backoff_base,
+        "backoff_max_seconds": job.backoff_max_seconds,
+        "cwd": job.cwd,
+        "env": sorted(job.env or ()),
+        "pauses": [
+            {
+                "first_failure": pause.first,
+                "last_failure": pause.last,
+                "seconds": round(pause.seconds, 3),
+            }
+            for pause in pauses[:_TOLD_PAUSES]
+        ],
+        "more_pauses": len(pauses) > _TOLD_PAUSES,
+    }
