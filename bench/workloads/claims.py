@@ -9,7 +9,7 @@ from collections.abc import Callable
 from bench.contest import Contender, Role, compete, median_of
 from bench.population import populate
 from bench.report import Bar, Report, ratio
-from bench.stage import Stage
+from bench.stage import Stage, fill
 from bench.workloads.statements import completed, hired
 from queuectl.service import claims
 from queuectl.service.claims import Settlement
@@ -60,12 +60,14 @@ def turns(stage: Stage, location: StoreLocation) -> Callable[[], float]:
     def measure() -> float:
         times = []
         ended: list[Settlement] = []
+        warm_up, measured = stage.size(400, 1), stage.size(200, 5)
+        fill(location, warm_up + measured, "true")  # as many as are taken: the depth stays
         with hired(location) as (store, claimant):
             # A worker writes its log (WAL) over and over; a new one grows, and each sync is dearer.
-            for _ in range(stage.size(400, 1)):
+            for _ in range(warm_up):
                 turn = claims.take_turn(store, claimant, ended, free=1, idle=True)
                 ended = [completed(claim) for claim in turn.claims]
-            for _ in range(stage.size(200, 5)):
+            for _ in range(measured):
                 began = time.perf_counter()
                 turn = claims.take_turn(store, claimant, ended, free=1, idle=True)
                 times.append(time.perf_counter() - began)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from queuectl.cli import following, lazy, options, render
+from queuectl.cli import following, interleaving, lazy, options, render
 from queuectl.cli.store import open_store
 from queuectl.db import engine
 from queuectl.domain import job as domain
@@ -22,7 +22,7 @@ Write = Callable[[bytes], None]
 @app.command("logs")
 def print_logs(
     ctx: typer.Context,
-    id: options.JobId,
+    ids: options.JobIds,
     attempt: Annotated[
         int | None,
         typer.Option(
@@ -42,12 +42,18 @@ def print_logs(
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Print what a job printed; follow it while it runs."""
+    """Print what jobs printed; follow them while they run.
+
+    The lines of several jobs stand behind their ids.
+    """
     if follow and (json or attempt is not None):
         other = "--json" if json else "--attempt"
         raise InvalidInput(f"--follow and {other} exclude each other", hint="leave one of them out")
     store = open_store(ctx)
-    job = jobs.find(store, id)
+    if len(ids) > 1:
+        _print_several(store, ids, lines, follow=follow, alone=_alone(attempt, raw=raw, json=json))
+        return
+    job = jobs.find(store, ids[0])
     run = _choose(job, attempt)
     if json:
         _print_json(store, job, run, lines)
@@ -57,6 +63,25 @@ def print_logs(
         following.follow(store, job, lines=lines, raw=raw)
     else:
         _print(store, job, run, lines, render.out_bytes if raw else following.Escaped().write)
+
+
+def _alone(attempt: int | None, *, raw: bool, json: bool) -> str | None:
+    """Return an option that was given and makes sense for one job alone."""
+    given = {"--attempt": attempt is not None, "--raw": raw, "--json": json}
+    return next((option for option, is_given in given.items() if is_given), None)
+
+
+def _print_several(
+    store: engine.Store, ids: list[str], lines: int | None, *, follow: bool, alone: str | None
+) -> None:
+    if alone is not None:
+        raise InvalidInput(f"{alone} is for one job", hint="name one, or leave it out")
+    found = list({job.id: job for job in (jobs.find(store, name) for name in ids)}.values())
+    if follow:
+        lazy.finish_start()
+        interleaving.follow(store, found)
+    else:
+        interleaving.print_all(store, found, lines)
 
 
 def _choose(job: domain.Job, attempt: int | None) -> int:
