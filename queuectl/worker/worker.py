@@ -96,6 +96,9 @@ class Worker:
         #: Whether a turn may find something to claim.
         self._hungry = True
         self._lookout = Lookout()
+        #: Whether the next look is the one that follows a turn which claimed nothing beside what
+        #: runs: it may find a job that crashed its worker due, which waits until nothing runs here.
+        self._barred = False
         #: Whether the reply to the last turn was lost: it may stand in the store, or not.
         self._unsure = False
         self._away_tries = 0
@@ -171,6 +174,7 @@ class Worker:
     def _hear(self, bell: Bell) -> None:
         if bell.heard():
             self._lookout.rang(time.monotonic(), free=self._slots.free > 0)
+            self._barred = False
 
     # The loop
 
@@ -250,14 +254,10 @@ class Worker:
         wanted = 0
         if self._stop_mode is None and not unstarted:
             wanted = max(0, self._slots.free + self._ahead.room())
+        idle = not self._slots.busy and not self._ahead
         self._unsure = True
         turn = claims.take_turn(
-            store,
-            self._claimant,
-            self._ended,
-            free=wanted,
-            idle=not self._slots.busy and not self._ahead,
-            unstarted=unstarted,
+            store, self._claimant, self._ended, free=wanted, idle=idle, unstarted=unstarted
         )
         self._unsure = False
         self._store_is_back()
@@ -272,6 +272,7 @@ class Worker:
         elif wanted:
             self._hungry = len(turn.claims) >= wanted
             self._lookout.claimed(len(turn.claims))
+            self._barred = not turn.claims and not idle
         if not self._hungry:
             self._lookout.soon()  # one look tells when the next job is due
         self._ahead.settled(turn.claims, unstarted)
@@ -300,7 +301,8 @@ class Worker:
     def _look(self, store: Store) -> None:
         outlook = claims.look(store, self._claimant)
         self._store_is_back()
-        self._hungry = outlook.due
+        self._hungry = outlook.due and not self._barred
+        self._barred = False
         self._lookout.looked(time.monotonic(), due=outlook.due, next_due_at=outlook.next_due_at)
         self._obey_orders(store, outlook.orders)
         if outlook.stop_mode is not None:

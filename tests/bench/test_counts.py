@@ -9,15 +9,17 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from queuectl.db import sqlite
-from queuectl.db.engine import Store
+from queuectl.db.engine import Store, open_store
 from queuectl.domain.request import JobRequest
 from queuectl.service import claims, jobs, queues
 from queuectl.service.claims import Claimant
+from queuectl.settings import StoreLocation
 from tests.actors import Actor, Hire, ended
 from tests.supervision import marked_environment
 
@@ -49,6 +51,16 @@ worker = Worker(Store(location), WorkerPlan(concurrency=2, drain=True), registra
 os.write(2, b"begin")
 worker.run()
 """
+
+
+#: The same with a job that runs for a while, and one that crashed its worker and must run alone.
+_BESIDE_A_CRASHER = _WORKER.replace(
+    "store.close()",
+    """jobs.enqueue(store, [JobRequest(command="true", priority=-1)], cwd="/")
+crash = text("UPDATE jobs SET crashes = 1 WHERE priority = -1")
+store.write(lambda connection: connection.execute(crash))
+store.close()""",
+).replace("from pathlib import Path", "from pathlib import Path\nfrom sqlalchemy import text")
 
 
 class Traced:
@@ -154,11 +166,11 @@ def test_a_bulk_enqueue_is_one_commit(store: Store) -> None:
     assert len(traced.statements) <= 2500 + 6
 
 
-def system_calls(folder: Path, count: int, command: str) -> Counter[str]:
+def system_calls(folder: Path, count: int, command: str, script: str = _WORKER) -> Counter[str]:
     """Count the system calls of a worker that runs as many jobs, from its start on."""
     trace = folder / f"trace-{count}"
     store = folder / f"store-{count}" / "queue.db"
-    worker = (sys.executable, "-c", _WORKER, str(store), str(count), command)
+    worker = (sys.executable, "-c", script, str(store), str(count), command)
     subprocess.run(
         ["strace", "-qq", "-e", "signal=none", "-o", str(trace), *worker],
         check=True,
@@ -196,3 +208,15 @@ def test_a_job_that_prints_costs_one_file_more(tmp_path: Path) -> None:
     assert added["fsync"] + added["fdatasync"] <= 256 / 64 + 6
     assert added["openat"] <= 256 * 2.1
     assert a_job <= 48, added  # 42 when this was written
+
+
+@pytest.mark.needs("strace")
+def test_a_busy_worker_does_not_ask_over_and_over_for_a_job_that_must_run_alone(
+    tmp_path: Path,
+) -> None:
+    calls = system_calls(tmp_path, 1, "sleep 1", _BESIDE_A_CRASHER)
+
+    location = StoreLocation(tmp_path / "store-1" / "queue.db", "test")
+    with closing(open_store(location)) as store:
+        assert {job.state for job in jobs.list_jobs(store)} == {"completed"}
+    assert calls["flock"] <= 60, calls  # each turn takes the writers' lock
