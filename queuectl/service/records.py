@@ -197,7 +197,7 @@ def decode(kind: str, fields: dict[str, Any], *, where: str) -> dict[str, Any]:
     ``where`` says which line it is. Raises InvalidInput, which names each wrong field and why.
     """
     try:
-        return dict(_model(kind).model_validate(fields))
+        return vars(_model(kind).model_validate(fields))
     except ValidationError as error:
         problems = [_describe(detail) for detail in error.errors(include_url=False)]
         raise InvalidInput(

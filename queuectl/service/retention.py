@@ -106,7 +106,10 @@ def _look(
     last = (more or first)[-1].seq if len(more or first) == _WINDOW_JOBS else 0
     rows = {row.seq: row for row in (*first, *more) if row.ended_at < before}
     found = [Ended(row.seq, row.id, state, row.runs) for row in rows.values()]
-    return (pruning.fitting(connection, found) if found else []), last
+    if not found:
+        return [], last
+    fitting = pruning.fitting(connection, found[: pruning.BATCH_JOBS])
+    return fitting, last if len(fitting) == len(found) else after  # the others come next
 
 
 def _window(state: State, after: int) -> Select[int, str, int, datetime]:

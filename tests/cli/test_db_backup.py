@@ -125,7 +125,7 @@ def test_a_backup_that_cannot_be_written_leaves_nothing(queuectl: Program, tmp_p
     assert not list(tmp_path.glob("*.db*"))
 
 
-def test_a_killed_backup_leaves_no_file_of_that_name(queuectl: Program, tmp_path: Path) -> None:
+def test_what_a_killed_backup_left_is_written_over(queuectl: Program, tmp_path: Path) -> None:
     part = tmp_path / "copy.db.part"
     part.write_bytes(b"half of an earlier one")
 

@@ -8,7 +8,7 @@ import pytest
 
 from queuectl.db.engine import Store
 from queuectl.domain.job import State
-from queuectl.service import config, jobs, rescues, retention
+from queuectl.service import config, jobs, pruning, rescues, retention
 from tests.actors import Actor, Hire
 from tests.aging import age
 from tests.jobs import add
@@ -55,6 +55,25 @@ def test_the_newest_change_is_the_last_of_the_last_jobs(store: Store, hire: Hire
     age(store, 40, "b")
 
     assert retention.newest_change(store) == jobs.find(store, "a").updated_at
+
+
+def test_what_does_not_fit_into_a_transaction_comes_next(
+    store: Store, hire: Hire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "_WINDOW_JOBS", 2)
+    monkeypatch.setattr(pruning, "BATCH_JOBS", 2)
+    names = ("a", "b", "c", "d", "e")
+    complete(store, hire("w1"), *names)
+    age(store, 40, *names)
+    horizons = duty_of(store, "w1").horizons
+    walk = retention.Walk({State.COMPLETED: jobs.find(store, "b").seq})
+
+    taken = []
+    while found := retention.expired(store, horizons, walk):
+        taken.append([job.id for job in found[State.COMPLETED]])
+        retention.prune_expired(store, horizons, found)
+
+    assert taken == [["a", "b"], ["c", "d"], ["e"]]
 
 
 def test_a_look_finds_the_first_and_goes_on_behind_them(
