@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from queuectl.domain.template import Template, fill, has_place
@@ -259,3 +259,88 @@ def test_text_with_places_is_filled_without_quotes() -> None:
     assert fill("{/.}-{#}", "x/a b.jpg", 3) == "a b-3"
     assert has_place("a{//}") is True
     assert has_place("{ } {x} ${y}") is False
+
+
+#: What templates are made of, and what is most likely to be read wrongly.
+FRAGMENTS = (
+    "'",
+    '"',
+    "$(",
+    ")",
+    "(",
+    "`",
+    "\\",
+    "{}",
+    "{.}",
+    "{/}",
+    "#",
+    ";",
+    "a",
+    "$",
+    "${x}",
+    "${#}",
+    "$'",
+    "<<",
+    "<<<",
+    "<",
+    ">o",
+    "$((",
+    "))",
+    "|",
+    "&",
+    "x=",
+    "~",
+    "[",
+    "]",
+    "!",
+    "{",
+    "}",
+    "1",
+    '$"',
+    "\\'",
+    " ",
+    "\n",
+    "case ",
+    " in ",
+    "esac",
+    "if ",
+    "then ",
+    "fi",
+    "echo ",
+    "{}",
+    "{}",
+    " ",
+)
+ATTACKS = (
+    "'$(touch pwned)\";touch pwned;`touch pwned`\ntouch pwned\n",
+    '";touch pwned;"',
+    "';touch pwned;'",
+    "\ntouch pwned\n",
+    "$(touch pwned)",
+    '\\";touch pwned #',
+)
+
+
+@settings(max_examples=500)
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=12).map("".join), st.sampled_from(ATTACKS))
+def test_whatever_the_template_is_no_value_is_run(
+    tmp_path_factory: pytest.TempPathFactory, line: str, value: str
+) -> None:
+    """A template is refused, or what it makes runs nothing of a value; be it no good command."""
+    try:
+        command = Template.of_line(f"echo {line}").render(value, 1)
+    except InvalidInput:
+        return
+    folder = tmp_path_factory.mktemp("attacked")
+
+    for shell in ("sh", "bash"):
+        subprocess.run(
+            [shell, "-c", command],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+
+    assert not (folder / "pwned").exists()
