@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from queuectl.domain import batch, request, template
+from queuectl.domain import batch, places, request, template
 from queuectl.domain import each as domain
 from queuectl.errors import InvalidInput
 
@@ -51,7 +51,7 @@ def reader_of(
     null: bool,
 ) -> batch.Reader:
     """Return what makes jobs of a file's lines; raises InvalidInput for the template."""
-    if id is not None and not template.has_place(id):
+    if id is not None and not places.has_place(id):
         raise InvalidInput(
             f"--id {id[:40]!r} would be the id of every job",
             hint="put the number of the line into it, like --id 'job-{#}', or leave it out",

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from queuectl.domain.places import fill
 from queuectl.domain.request import LONGEST_COMMAND_BYTES, JobRequest, validate_request
-from queuectl.domain.template import Template, fill
+from queuectl.domain.template import Template
 from queuectl.errors import InvalidJob
 
 _BLOCK_BYTES = 1 << 16

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from queuectl.domain.template import Template, fill, has_place
+from queuectl.domain.places import fill, has_place
+from queuectl.domain.template import Template
 from queuectl.errors import InvalidInput
 
 #: Prints its arguments, each ended by a NUL.
