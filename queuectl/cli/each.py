@@ -56,7 +56,7 @@ def reader_of(
             f"--id {id[:40]!r} would be the id of every job",
             hint="put the number of the line into it, like --id 'job-{#}', or leave it out",
         )
-    if unique is not None and not template.has_place(unique):
+    if unique is not None and not places.has_place(unique):
         raise InvalidInput(
             f"--unique {unique[:40]!r} would be the key of every job, and only one would be stored",
             hint="put the line into it, like --unique 'convert {}', or leave it out",
