@@ -58,7 +58,7 @@ def schedule() -> None:
 @app.command("add", context_settings={"allow_interspersed_args": True}, options_metavar="[OPTIONS]")
 def add(
     ctx: typer.Context,
-    name: NewName,
+    title: NewName,
     words: job_options.Words = None,
     cron: Annotated[
         str | None,
@@ -96,9 +96,7 @@ def add(
     backoff_base: job_options.BackoffBase = None,
     cwd: job_options.Cwd = None,
     env: job_options.Env = None,
-    job_name: Annotated[
-        str | None, typer.Option("--name", metavar="TEXT", help="What people call its jobs.")
-    ] = None,
+    name: job_options.Name = None,
     tag: job_options.Tag = None,
     json: options.Json = False,
 ) -> None:
@@ -110,11 +108,11 @@ def add(
     queuectl schedule add nightly --cron '30 2 * * *' --timezone Europe/Berlin -- ./backup.sh
     queuectl schedule add poll --every 90s --overlap skip -- ./poll.sh
     """
-    _check_name(name)
+    _check_name(title)
     if not words:
         raise InvalidInput(
             "there is no command to schedule",
-            hint=f"write: queuectl schedule add {name} --every 1h -- COMMAND ARGUMENT...",
+            hint=f"write: queuectl schedule add {title} --every 1h -- COMMAND ARGUMENT...",
         )
     fields = {
         "queue": queue,
@@ -124,14 +122,14 @@ def add(
         "backoff_base": backoff_base,
         "cwd": job_options.current_folder() if cwd is None else cwd,
         "env": env,
-        "name": job_name,
+        "name": name,
         "tags": tag,
     }
     job = job_options.plain_request(words, fields)
     seconds, zone = _timing(cron, every, timezone)
     definition = schedules.Definition(cron, seconds, zone, catch_up, overlap, job)
     store = open_store(ctx)
-    found, added = schedules.add(store, name, definition, replace=replace)
+    found, added = schedules.add(store, title, definition, replace=replace)
     if json:
         render.json_value(_schedule_object(schedules.Known(found, None, 0), short=True))
     else:

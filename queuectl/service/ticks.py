@@ -5,8 +5,8 @@ its own row it reads in each turn and look when that is. The transaction locks t
 schedules that are due (SQLite has one writer; a server skips those that another worker has),
 inserts the jobs and sets each schedule's next tick: both or neither. So a worker that dies, or
 whose commit's reply is lost, leaves either the jobs and the next tick, or the tick that is still
-due. A unique index of schedule and tick stands behind it: where a clock was set back, or a schedule was
-removed and added again, a tick that has its job makes no second one.
+due. A unique index of schedule and tick stands behind it: where a clock was set back, or a schedule
+was removed and added again, a tick that has its job makes no second one.
 
 What is due is judged by the store's clock, which on a server is the same for all hosts.
 """
