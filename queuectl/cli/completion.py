@@ -166,6 +166,18 @@ def complete_tag(ctx: typer.Context, incomplete: str) -> Candidates:
     return _ask(ctx, lambda ask, at: [(tag, "") for tag in ask.tags(at, incomplete)])
 
 
+def complete_schedule(ctx: typer.Context, incomplete: str) -> Candidates:
+    """Schedules, each with when it is due."""
+    return _ask(ctx, lambda ask, at: ask.schedules(at, incomplete))
+
+
+def complete_timezone(incomplete: str) -> list[str]:
+    """The time zones of the world."""
+    from zoneinfo import available_timezones
+
+    return sorted(name for name in available_timezones() if name.startswith(incomplete))
+
+
 def _ask(ctx: typer.Context, question: Callable[[Any, StoreLocation], Candidates]) -> Candidates:
     from queuectl.db import completion
 

@@ -120,6 +120,7 @@ def show_history(location: StoreLocation, history: jobs.JobHistory, *, as_json: 
         ("command", escape_line(job.command)),
         ("tags", ", ".join(history.tags)),
         ("unique", escape_line(job.unique_key or "")),
+        ("schedule", _origin(job)),
         ("queue", job.queue + (f", priority {job.priority}" if job.priority else "")),
         ("folder", escape_line(job.cwd or "-")),
         ("variables", ", ".join(escape_line(name) for name in sorted(job.env or ()))),
@@ -141,6 +142,12 @@ def show_history(location: StoreLocation, history: jobs.JobHistory, *, as_json: 
     if history.attempts:
         render.out()
         _show_attempts(history.attempts)
+
+
+def _origin(job: domain.Job) -> str:
+    if job.schedule is None:
+        return ""
+    return f"{job.schedule}, its tick of {_at(job.scheduled_for)}"
 
 
 def _cancelled(job: domain.Job) -> str:

@@ -96,6 +96,15 @@ def tags(location: StoreLocation, prefix: str) -> list[str]:
     return [tag for (tag,) in _read(location, query, {**_range(prefix), "limit": _LIMIT})]
 
 
+def schedules(location: StoreLocation, prefix: str) -> list[tuple[str, str]]:
+    """Return the schedules that begin with ``prefix``, each with its cron expression."""
+    query = (
+        "SELECT name, coalesce(cron, 'every ' || every_seconds || ' s') FROM schedules"
+        " WHERE name >= :first AND name < :end ORDER BY name LIMIT :limit"
+    )
+    return _read(location, query, {**_range(prefix), "limit": _LIMIT})
+
+
 def _range(prefix: str) -> dict[str, Any]:
     return {"first": prefix, "end": prefix + "\U0010ffff"}
 

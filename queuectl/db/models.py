@@ -26,7 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
 #: The migration that these tables stand for; a test holds it to the newest one in ``migrations/``.
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0006"
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -113,6 +113,9 @@ class JobRow(Base):
     cancel_requested_at: Mapped[datetime | None]
     #: Why it was cancelled, in the words of whoever did.
     cancel_reason: Mapped[str | None] = mapped_column(Text)
+    #: The schedule that made it, which may be gone, and the tick for which it did.
+    schedule: Mapped[str | None] = mapped_column(_name(128))
+    scheduled_for: Mapped[datetime | None]
 
     __table_args__ = (
         CheckConstraint(
@@ -155,6 +158,22 @@ _partial_index(
     where="unique_key IS NOT NULL"
     " AND state IN ('held', 'scheduled', 'pending', 'processing', 'failed')",
     unique=True,
+)
+# A tick makes one job, whoever else thinks that it is due.
+_partial_index(
+    "ix_jobs_schedule_scheduled_for",
+    _jobs.schedule,
+    _jobs.scheduled_for,
+    where="schedule IS NOT NULL",
+    unique=True,
+)
+# Whether an earlier one waits or runs, however many have ended.
+_partial_index(
+    "ix_jobs_schedule_live",
+    _jobs.schedule,
+    _jobs.seq,
+    where="schedule IS NOT NULL"
+    " AND state IN ('held', 'scheduled', 'pending', 'processing', 'failed')",
 )
 
 
@@ -294,6 +313,35 @@ class QueueRow(Base):
     name: Mapped[str] = mapped_column(_name(128), primary_key=True)
     paused_at: Mapped[datetime | None]
     max_running: Mapped[int | None] = mapped_column(Integer)
+
+
+class ScheduleRow(Base):
+    """What makes a job at each of its ticks: by a cron expression or an interval."""
+
+    __tablename__ = "schedules"
+
+    name: Mapped[str] = mapped_column(_name(128), primary_key=True)
+    #: A cron expression, or null where ``every_seconds`` is given.
+    cron: Mapped[str | None] = mapped_column(String(256))
+    every_seconds: Mapped[float | None] = mapped_column(Float)
+    timezone: Mapped[str] = mapped_column(String(64))
+    #: Where an interval counts from.
+    starts_at: Mapped[datetime]
+    #: ``none``, ``last`` or ``all``.
+    catch_up: Mapped[str] = mapped_column(String(8))
+    #: ``skip``, ``queue`` or ``cancel-old``.
+    overlap: Mapped[str] = mapped_column(String(16))
+    #: The fields of its jobs, as a request has them.
+    request: Mapped[dict[str, Any]] = mapped_column(JSON)
+    #: The next tick; null: it is paused, or has none any more.
+    next_at: Mapped[datetime | None] = mapped_column(index=True)
+    #: The newest tick that made a job.
+    last_at: Mapped[datetime | None]
+    paused_at: Mapped[datetime | None]
+    #: Why a worker paused it: what it says can no longer be read.
+    problem: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
 
 
 class StoreRow(Base):

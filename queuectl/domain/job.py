@@ -87,6 +87,9 @@ class Job:
     frozen_at: datetime | None
     cancel_requested_at: datetime | None
     cancel_reason: str | None
+    #: The schedule that made it, and the tick for which it did.
+    schedule: str | None
+    scheduled_for: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,8 @@ class Claim:
     timeout_seconds: float | None
     backoff_base: float | None
     crashes: int
+    #: The tick of its schedule, if one made it.
+    scheduled_for: datetime | None = None
 
     @property
     def mark(self) -> str:

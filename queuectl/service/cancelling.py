@@ -30,39 +30,40 @@ class Cancelled:
 
 def cancel(store: Store, chosen: Sequence[Chosen], *, reason: str | None = None) -> list[Cancelled]:
     """Cancel these jobs; those that have ended meanwhile are left out."""
+    return in_chunks(store, chosen, lambda connection, seqs: cancel_in(connection, seqs, reason))
 
-    def work(connection: Connection, seqs: list[int]) -> list[Cancelled]:
-        now = datetime.now(UTC)
-        running = orders.lock_running(connection, seqs)
-        # Asked twice, it keeps the first reason.
-        connection.execute(
-            update(JobRow)
-            .where(JobRow.seq.in_([row.seq for row in running]))
-            .values(
-                cancel_requested_at=func.coalesce(JobRow.cancel_requested_at, now),
-                cancel_reason=func.coalesce(JobRow.cancel_reason, reason),
-                updated_at=now,
-            )
-        )
-        orders.give(connection, running, orders.Action.CANCEL)
-        waiting = _lock_waiting(connection, seqs)
-        connection.execute(
-            update(JobRow)
-            .where(JobRow.seq.in_([row.seq for row in waiting]))
-            .values(
-                state=State.CANCELLED,
-                version=JobRow.version + 1,
-                cancel_requested_at=now,
-                cancel_reason=reason,
-                finished_at=now,
-                updated_at=now,
-            )
-        )
-        found = [(row.seq, Cancelled(row.id, runs=True)) for row in running]
-        found += [(row.seq, Cancelled(row.id, runs=False)) for row in waiting]
-        return [cancelled for _, cancelled in sorted(found, key=lambda pair: pair[0])]
 
-    return in_chunks(store, chosen, work)
+def cancel_in(connection: Connection, seqs: list[int], reason: str | None) -> list[Cancelled]:
+    """The same for the jobs of these keys, inside a transaction that is already open."""
+    now = datetime.now(UTC)
+    running = orders.lock_running(connection, seqs)
+    # Asked twice, it keeps the first reason.
+    connection.execute(
+        update(JobRow)
+        .where(JobRow.seq.in_([row.seq for row in running]))
+        .values(
+            cancel_requested_at=func.coalesce(JobRow.cancel_requested_at, now),
+            cancel_reason=func.coalesce(JobRow.cancel_reason, reason),
+            updated_at=now,
+        )
+    )
+    orders.give(connection, running, orders.Action.CANCEL)
+    waiting = _lock_waiting(connection, seqs)
+    connection.execute(
+        update(JobRow)
+        .where(JobRow.seq.in_([row.seq for row in waiting]))
+        .values(
+            state=State.CANCELLED,
+            version=JobRow.version + 1,
+            cancel_requested_at=now,
+            cancel_reason=reason,
+            finished_at=now,
+            updated_at=now,
+        )
+    )
+    found = [(row.seq, Cancelled(row.id, runs=True)) for row in running]
+    found += [(row.seq, Cancelled(row.id, runs=False)) for row in waiting]
+    return [cancelled for _, cancelled in sorted(found, key=lambda pair: pair[0])]
 
 
 def _lock_waiting(connection: Connection, seqs: list[int]) -> list[Any]:

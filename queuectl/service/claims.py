@@ -31,7 +31,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -97,6 +97,8 @@ class Turn:
     #: How often this worker was given orders.
     orders: int
     options: Options
+    #: When the next tick of a schedule is, as this turn found it.
+    next_tick_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,16 @@ class Outlook:
     next_due_at: datetime | None
     stop_mode: str | None
     orders: int
+    #: When the next tick of a schedule is; never for a worker of one job.
+    next_tick_at: datetime | None = None
+
+
+class _Own(NamedTuple):
+    """What this worker's row says, and with it when the next tick of a schedule is."""
+
+    stop_mode: str | None
+    orders: int
+    next_tick_at: datetime | None
 
 
 def take_turn(
@@ -170,7 +182,7 @@ def _turn(connection: Connection, plan: _Plan, apply: _Apply) -> tuple[Turn, str
     own_row = _ask_own_row(store, connection, claimant.worker_id, OWN_ROW_KEPT)
     options_stored = store.remember(connection, "options", config.ask)
     queues_open = store.remember(connection, "queues", queues.ask_open)
-    stop_mode, orders = _require_alive(claimant.worker_id, own_row)
+    own = _require_alive(claimant.worker_id, own_row)
     options, open_queues = options_stored(), queues_open()
     now = datetime.now(UTC)
     decisions = _settle(connection, claimant, plan.ended, options, now, apply)
@@ -179,7 +191,7 @@ def _turn(connection: Connection, plan: _Plan, apply: _Apply) -> tuple[Turn, str
         apply(connection, GIVE_BACK, [_fence(claim, now) for claim in plan.unstarted])
     claims: list[Claim] = []
     next_queue: str | None = None
-    if plan.free > 0 and stop_mode is None:
+    if plan.free > 0 and own.stop_mode is None:
         if claimant.only is not None:
             rows = choose_single(connection, claimant.only, now)
         else:
@@ -191,7 +203,8 @@ def _turn(connection: Connection, plan: _Plan, apply: _Apply) -> tuple[Turn, str
         if not limits.frees_place(open_queues, settled, claims):
             store.hush(connection)  # nothing that an idle worker could claim, now or later
     next_queue = claimant.next_queue if next_queue is None else next_queue
-    return Turn(claims, decisions, lost, stop_mode, orders, options), next_queue
+    turn = Turn(claims, decisions, lost, own.stop_mode, own.orders, options, own.next_tick_at)
+    return turn, next_queue
 
 
 def _room(connection: Connection, plan: _Plan, open_queues: Mapping[str, int | None]) -> Room:
@@ -216,16 +229,16 @@ def _ask_own_row(
     )
 
 
-def _require_alive(worker_id: str, own_row: Callable[[], list[Any]]) -> tuple[str | None, int]:
-    """Return how this worker is asked to stop, if it is, and how often it was given orders.
+def _require_alive(worker_id: str, own_row: Callable[[], list[Any]]) -> _Own:
+    """Return how this worker is asked to stop, if it is, and the like.
 
     Raises WorkerDeclaredDead.
     """
     rows = own_row()
-    state, stop_mode, orders = rows[0] if rows else (None, None, 0)
+    state, stop_mode, orders, next_tick = rows[0] if rows else (None, None, 0, None)
     if state != "alive":
         raise WorkerDeclaredDead(f"worker {worker_id} was declared dead")
-    return stop_mode, orders
+    return _Own(stop_mode, orders, to_instant(next_tick))
 
 
 def _settle(
@@ -343,6 +356,7 @@ def _to_claim(row: Candidate) -> Claim:
         timeout_seconds=row.timeout_seconds,
         backoff_base=row.backoff_base,
         crashes=row.crashes,
+        scheduled_for=to_instant(row.scheduled_for),
     )
 
 
@@ -359,16 +373,16 @@ def _ask_outlook(store: Store, connection: Connection, claimant: Claimant) -> Ca
     own_row = _ask_own_row(store, connection, claimant.worker_id, OWN_ROW)
     if claimant.only is not None:
         standing = ask_standing(connection, claimant.only)
-        return lambda: Outlook(*standing(), *_require_alive(claimant.worker_id, own_row))
+        return lambda: Outlook(*standing(), *_require_alive(claimant.worker_id, own_row)[:2])
     next_due = NEXT_DUE.ask(connection)
     waiting = WAITING_QUEUES.ask(connection)
 
     def read() -> Outlook:
-        stop_mode, orders = _require_alive(claimant.worker_id, own_row)
+        own = _require_alive(claimant.worker_id, own_row)
         next_due_at = to_instant(next_due()[0][0])
         due = next_due_at is not None and next_due_at <= datetime.now(UTC)
         names = [name for (name,) in waiting()]
         due = due or bool(rotation(names, claimant.queues, ""))
-        return Outlook(due, next_due_at, stop_mode, orders)
+        return Outlook(due, next_due_at, *own)
 
     return read

@@ -33,6 +33,7 @@ from queuectl.domain.request import decode_json
 from queuectl.errors import Conflict, InvalidInput
 from queuectl.service import queues, records, tables
 from queuectl.service.rows import in_states
+from queuectl.service.schedules import DEFINITION
 
 #: Yields the lines of an export from its beginning, each time that it is called.
 OpenLines = Callable[[], Iterable[str]]
@@ -142,7 +143,8 @@ def _require_head(kind: object, fields: dict[str, Any], where: str) -> None:
 
 
 def _require_counts(fields: dict[str, Any], counts: dict[str, int], where: str) -> None:
-    if fields != counts:
+    # A kind of which an older program knew nothing is not in what it wrote.
+    if {**dict.fromkeys(counts, 0), **fields} != counts:
         raise InvalidInput(
             f"{where}: it counts {json.dumps(fields)[:200]}, and there are {json.dumps(counts)}",
             hint="nothing was imported; lines are missing, or were added: export it again",
@@ -201,6 +203,8 @@ class _Import:
             new = self._options(lines)
         elif name == "queues":
             new = self._queues(lines)
+        elif name == "schedules":
+            new = self._schedules(lines)
         elif name == "jobs":
             new = self._jobs(lines)
         else:
@@ -231,6 +235,27 @@ class _Import:
         new = [line.values for line in lines if line.values["name"] not in there]
         if new:
             self._connection.execute(insert(table), new)
+        return len(new)
+
+    def _schedules(self, lines: Sequence[Line]) -> int:
+        table = records.TABLES["schedule"]
+        there = {row["name"]: row for row in self._connection.execute(select(table)).mappings()}
+        new: dict[str, dict[str, Any]] = {}
+        for line in lines:
+            name, values = line.values["name"], line.values
+            if name in new:
+                raise InvalidInput(f"{line.where}: schedule {name!r} stands in it twice")
+            if (values["cron"] is None) == (values["every_seconds"] is None):
+                raise InvalidInput(f"{line.where}: it needs either cron or every_seconds")
+            if (found := there.get(name)) is None:
+                new[name] = values
+            elif any(found[column] != values[column] for column in DEFINITION):
+                raise Conflict(
+                    f"{line.where}: schedule {name!r} is there with another definition",
+                    hint="nothing was imported; import it into another store, or remove it first",
+                )
+        if new:
+            self._connection.execute(insert(table), list(new.values()))
         return len(new)
 
     def _jobs(self, lines: Sequence[Line]) -> int:

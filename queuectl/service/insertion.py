@@ -45,13 +45,19 @@ def insert_jobs(
     options: Options,
     cwd: str | None,
     now: datetime,
+    ticks: Sequence[tuple[str, datetime]] = (),
 ) -> None:
-    """Insert these jobs under these ids; part of the enqueueing transaction."""
+    """Insert these jobs under these ids; part of the enqueueing transaction.
+
+    ``ticks`` are those of schedules that make them: the schedule and the instant of each.
+    """
     columns = {
         name: values
         for name, values in _columns(drafts, ids, options, cwd, now).items()
         if any(value is not None for value in values)
     }
+    if ticks:
+        columns["schedule"], columns["scheduled_for"] = zip(*ticks, strict=True)
     insert_columns(connection, JobRow.__table__, columns, _CONSTANTS)
     tags = [
         {"job_id": job_id, "new_tag": tag}

@@ -41,8 +41,16 @@ from queuectl.domain.request import (
     check_text,
     describe_problem,
     parse_instant,
+    validate_request,
 )
-from queuectl.errors import InvalidInput
+from queuectl.domain.schedule import (
+    CatchUp,
+    Overlap,
+    check_cron,
+    check_timezone,
+    parse_interval,
+)
+from queuectl.errors import InvalidInput, InvalidJob
 from queuectl.service import tables
 
 #: The version of the format; another one is refused.
@@ -52,6 +60,7 @@ HEAD, END = "queuectl", "end"
 KINDS = {
     "options": "option",
     "queues": "queue",
+    "schedules": "schedule",
     "jobs": "job",
     "attempts": "attempt",
     "output_chunks": "output",
@@ -123,6 +132,14 @@ def _check_json(text: str) -> str:
     return text
 
 
+def _check_request(fields: dict[str, Any]) -> dict[str, Any]:
+    try:
+        validate_request(fields)
+    except InvalidJob as error:
+        raise ValueError(error.message) from error
+    return fields
+
+
 def _one_of(words: Sequence[str]) -> Any:
     def check(text: str) -> str:
         if text not in words:
@@ -152,6 +169,14 @@ _RULES: dict[tuple[str, str], Any] = {
     ("attempt", "outcome"): Annotated[str, _one_of(list(Ending))],
     ("attempt", "run"): Annotated[int, Field(ge=1, lt=1 << 31)],
     ("queue", "name"): Annotated[str, AfterValidator(check_name)],
+    ("job", "schedule"): Annotated[str, AfterValidator(check_name)],
+    ("schedule", "name"): Annotated[str, AfterValidator(check_name)],
+    ("schedule", "cron"): Annotated[str, AfterValidator(check_cron)],
+    ("schedule", "every_seconds"): Annotated[float, AfterValidator(parse_interval)],
+    ("schedule", "timezone"): Annotated[str, AfterValidator(check_timezone)],
+    ("schedule", "catch_up"): Annotated[str, _one_of(list(CatchUp))],
+    ("schedule", "overlap"): Annotated[str, _one_of(list(Overlap))],
+    ("schedule", "request"): Annotated[dict[str, Any], AfterValidator(_check_request)],
     ("option", "value"): Annotated[str, AfterValidator(_check_json)],
 }
 

@@ -6,14 +6,18 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, and_, literal_column, select
 
-from queuectl.db.models import AttemptRow, JobRow
+from queuectl.db.models import AttemptRow, JobRow, ScheduleRow
 from queuectl.domain.job import Attempt, Ending, Job, State
+from queuectl.domain.schedule import CatchUp, Overlap, Schedule
 
 _JOB_FIELDS = tuple(Job.__dataclass_fields__)
 ATTEMPT_FIELDS = tuple(Attempt.__dataclass_fields__)
 
 JOB_COLUMNS = tuple(getattr(JobRow, name) for name in _JOB_FIELDS)
 ATTEMPT_COLUMNS = tuple(getattr(AttemptRow, name) for name in ATTEMPT_FIELDS)
+
+_SCHEDULE_FIELDS = tuple(Schedule.__dataclass_fields__)
+SCHEDULE_COLUMNS = tuple(getattr(ScheduleRow, name) for name in _SCHEDULE_FIELDS)
 
 
 #: The states of each partial index that covers several, in the order in which it names them.
@@ -59,3 +63,10 @@ def to_attempt(row: Row[Any]) -> Attempt:
     fields = dict(zip(ATTEMPT_FIELDS, row, strict=True))
     fields["outcome"] = Ending(fields["outcome"])
     return Attempt(**fields)
+
+
+def to_schedule(row: Row[Any]) -> Schedule:
+    """Return the schedule of a row of SCHEDULE_COLUMNS."""
+    fields = dict(zip(_SCHEDULE_FIELDS, row, strict=True))
+    fields["catch_up"], fields["overlap"] = CatchUp(row.catch_up), Overlap(row.overlap)
+    return Schedule(**fields)

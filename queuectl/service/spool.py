@@ -43,7 +43,8 @@ class Draft(NamedTuple):
 _said_by = attrgetter(*Draft._fields[:-1])
 
 
-def _draft(request: JobRequest) -> Draft:
+def draft(request: JobRequest) -> Draft:
+    """Return what a request says, as a plain tuple."""
     digest = request.digest() if request.id else None
     return Draft._make((*_said_by(request), digest))
 
@@ -67,12 +68,12 @@ class Spool:
 
     def fill(self, requests: Iterable[JobRequest]) -> None:
         """Take in all requests; raises what reading them raises."""
-        drafts = map(_draft, requests)
+        drafts = map(draft, requests)
         self._first = list(islice(drafts, CHUNK_SIZE))
         while chunk := list(islice(drafts, CHUNK_SIZE)):
             if self._file is None:
                 self._file = tempfile.TemporaryFile()  # noqa: SIM115  # __exit__ closes it
-            plain = [tuple(draft) for draft in chunk]
+            plain = [tuple(drawn) for drawn in chunk]
             pickle.dump(plain, self._file, pickle.HIGHEST_PROTOCOL)
 
     def chunks(self) -> Iterator[list[Draft]]:

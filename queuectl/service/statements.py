@@ -19,7 +19,14 @@ from sqlalchemy import (
     update,
 )
 
-from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow, QueueRow, WorkerRow
+from queuectl.db.models import (
+    AttemptRow,
+    DeadLetterRow,
+    JobRow,
+    QueueRow,
+    ScheduleRow,
+    WorkerRow,
+)
 from queuectl.db.prepared import Prepared
 from queuectl.domain.job import State
 from queuectl.service.limits import HAS_PLACE, IS_WAITED_IN
@@ -45,6 +52,7 @@ class Candidate(NamedTuple):
     backoff_base: float | None
     crashes: int
     runs: int
+    scheduled_for: Any
 
 
 def _literal(state: State) -> Any:
@@ -55,7 +63,10 @@ def _literal(state: State) -> Any:
 _DUE_STATES = (_literal(State.SCHEDULED), _literal(State.FAILED))
 
 #: Rows are locked where writers work side by side; SQLite has one writer and says none of it.
-_OWN_ROW = select(WorkerRow.state, WorkerRow.stop_mode, WorkerRow.orders).where(
+#: With it comes when the next tick is: a worker that is never idle must know too, and a statement
+#: of its own would cost every turn one more. It is a probe of an index, empty where nothing is due.
+_NEXT_TICK = select(func.min(ScheduleRow.next_at)).scalar_subquery()
+_OWN_ROW = select(WorkerRow.state, WorkerRow.stop_mode, WorkerRow.orders, _NEXT_TICK).where(
     WorkerRow.id == bindparam("worker_id")
 )
 OWN_ROW = Prepared(_OWN_ROW)

@@ -15,6 +15,7 @@ from queuectl.db.models import (
     OptionRow,
     OutputChunkRow,
     QueueRow,
+    ScheduleRow,
     TagRow,
 )
 
@@ -37,7 +38,11 @@ GROWING = {
     "tags": _table(TagRow),
 }
 #: What is small leaves as a whole; the order of its keys differs between databases.
-SMALL = {"options": _table(OptionRow), "queues": _table(QueueRow)}
+SMALL = {
+    "options": _table(OptionRow),
+    "queues": _table(QueueRow),
+    "schedules": _table(ScheduleRow),
+}
 TABLES = GROWING | SMALL
 
 

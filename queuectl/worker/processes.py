@@ -27,6 +27,8 @@ MARK_JOB = "QUEUECTL_JOB_ID"
 MARK_ATTEMPT = "QUEUECTL_ATTEMPT"
 MARK_CLAIM = "QUEUECTL_CLAIM"
 MARK_WORKER = "QUEUECTL_WORKER_ID"
+#: What a job of a schedule is told besides: the instant of its tick.
+SCHEDULED_FOR = "QUEUECTL_SCHEDULED_FOR"
 MARKS = (MARK_JOB, MARK_ATTEMPT, MARK_CLAIM, MARK_WORKER)
 
 #: How long to wait for killed processes to be gone, in seconds.

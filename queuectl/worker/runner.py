@@ -184,6 +184,8 @@ class Launcher:
 
     def __init__(self, environment: Mapping[str, str], worker_id: str) -> None:
         self._environment = encode_environment(environment)
+        # A worker may itself have been started by a job of a schedule.
+        self._environment.pop(processes.SCHEDULED_FOR.encode(), None)
         self.worker_id = worker_id
         self._ignored = _ignored_signals()
         _keep_descriptors()
@@ -197,6 +199,9 @@ class Launcher:
         """
         own = encode_environment(claim.env) if claim.env else {}
         environment = {**self._environment, **own, **self._marks(claim)}
+        if claim.scheduled_for is not None:
+            tick = claim.scheduled_for.astimezone(UTC).isoformat().replace("+00:00", "Z")
+            environment[processes.SCHEDULED_FOR.encode()] = tick.encode()
         if claim.cwd is not None:
             os.chdir(claim.cwd)
         try:

@@ -33,6 +33,7 @@ from queuectl.worker.output import OutputCapture
 from queuectl.worker.reports import boottime
 from queuectl.worker.rescue import rescue_dead
 from queuectl.worker.slots import Slots
+from queuectl.worker.ticker import Ticker
 from queuectl.worker.watch import Watch
 
 #: How often a worker reports to its supervisor, buries strays and looks for dead neighbours.
@@ -99,6 +100,7 @@ class Worker:
         #: Whether the next look is the one that follows a turn which claimed nothing beside what
         #: runs: it may find a job that crashed its worker due, which waits until nothing runs here.
         self._barred = False
+        self._ticker = Ticker(store, self._log)
         #: Whether the reply to the last turn was lost: it may stand in the store, or not.
         self._unsure = False
         self._away_tries = 0
@@ -205,8 +207,19 @@ class Worker:
                 self._take_turn(store)
             elif now >= self._lookout.at:
                 self._look(store)
+            if self._serves_schedules() and self._ticker.is_due():
+                self._tick()
         except StoreError as error:
             self._store_is_away(error)
+
+    def _serves_schedules(self) -> bool:
+        return self._stop_mode is None and self._plan.only is None
+
+    def _tick(self) -> None:
+        """Make the jobs of schedules that are due."""
+        if self._ticker.step():
+            self._hungry = True
+        self._lookout.soon()  # one look tells when the next tick is
 
     def _patience(self, bell: Bell) -> float:
         """Return how long the selector may sleep, in seconds."""
@@ -262,6 +275,7 @@ class Worker:
         self._unsure = False
         self._store_is_back()
         self._options = turn.options
+        self._ticker.told(turn.next_tick_at)
         self._log.tell_turn(self._ended, turn)
         self._ended = []
         self._courier.settled(turn.decisions)
@@ -303,7 +317,10 @@ class Worker:
         self._store_is_back()
         self._hungry = outlook.due and not self._barred
         self._barred = False
-        self._lookout.looked(time.monotonic(), due=outlook.due, next_due_at=outlook.next_due_at)
+        self._ticker.told(outlook.next_tick_at)
+        tick_at = self._ticker.wakes_at() if self._serves_schedules() else None
+        next_at = min((at for at in (outlook.next_due_at, tick_at) if at), default=None)
+        self._lookout.looked(time.monotonic(), due=outlook.due, next_due_at=next_at)
         self._obey_orders(store, outlook.orders)
         if outlook.stop_mode is not None:
             self._ask_stop(outlook.stop_mode)
@@ -371,6 +388,8 @@ class Worker:
                 self._rescue(store)
             if now >= self._retry_at and boottime() >= self._housekeeper.due_at:
                 self._keep_house()
+            if now >= self._retry_at and self._serves_schedules():
+                self._watch_clock()
         if self._slots.busy and self._lease.is_spent:
             self._end_running()
         if now >= self._beat_at and now >= self._retry_at:
@@ -431,6 +450,12 @@ class Worker:
                 self._housekeeper.step()
             except StoreError as error:
                 self._store_is_away(error)
+
+    def _watch_clock(self) -> None:
+        try:
+            self._ticker.watch_clock()
+        except StoreError as error:
+            self._store_is_away(error)
 
     # Stopping
 

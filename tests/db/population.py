@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from queuectl.db.engine import Store
 from queuectl.domain.job import LIVE, Ending
+from queuectl.domain.request import JobRequest
+from queuectl.domain.schedule import CatchUp, Overlap
 from queuectl.domain.selection import Selection
-from queuectl.service import cancelling, chunks, config, orders
+from queuectl.service import cancelling, chunks, config, orders, schedules
 from queuectl.service.chunks import Chunk, Shipment
 from queuectl.service.selection import choose
 from tests.actors import Actor
@@ -32,4 +34,9 @@ def populate(store: Store) -> None:
     cancelling.cancel(store, choose(store, selection, among=LIVE, verb="cancelled"), reason="late")
     add(store, id="held", hold=True, tags=["t"])
     orders.freeze(store, choose(store, Selection(("processing",)), among=LIVE, verb="frozen"))
+    nightly = JobRequest(command="true", cwd="/", env={"A": "b"}, tags=["t"], timeout=0.1)
+    definition = schedules.Definition(
+        "30 2 * * *", None, "Europe/Berlin", CatchUp.ALL, Overlap.SKIP, nightly
+    )
+    schedules.add(store, "nightly", definition)
     actor.die()

@@ -17,7 +17,7 @@ from queuectl.db.engine import Store, open_store
 from queuectl.db.models import JobRow
 from queuectl.domain.job import State
 from queuectl.errors import Conflict, InvalidInput
-from queuectl.service import audit, config, exporting, importing, jobs, records, rescues
+from queuectl.service import audit, config, exporting, importing, jobs, records, rescues, schedules
 from queuectl.service.exporting import Part
 from queuectl.service.importing import Imported
 from queuectl.settings import ServerLocation, StoreLocation, locate_store
@@ -91,13 +91,36 @@ def test_what_goes_into_a_store_of_the_other_kind_comes_out_the_same(
     assert done.new == {
         "options": 1,
         "queues": 2,
-        "jobs": 9,
+        "schedules": 1,
+        "jobs": 10,
         "attempts": 4,
         "output_chunks": 2,
         "dead_letters": 1,
+        "tags": 3,
     }
     assert all(check.ok for check in audit.audit(other))
     assert all(line.isascii() and "\x7f" not in line for line in lines)
+
+
+def test_a_schedule_comes_in_as_it_is_and_is_refused_where_it_is_another(
+    full: Store, other: Store
+) -> None:
+    lines = lines_of(full)
+    take_in(other, lines)
+    [known] = schedules.show(full, ["nightly"])
+
+    assert schedules.show(other, ["nightly"]) == [known]
+    assert take_in(other, lines).existing["schedules"] == 1
+    with pytest.raises(Conflict, match="schedule 'nightly' is there with another definition"):
+        take_in(other, changed(lines, "schedule", cron="0 3 * * *"))
+    for fields, message in (
+        ({"cron": "61 * * * *"}, "cron: .* wrong minute"),
+        ({"timezone": "Nowhere"}, "timezone: 'Nowhere' is no time zone"),
+        ({"request": {"command": ""}}, "request: .*command"),
+        ({"name": "new", "cron": None}, "either cron or every_seconds"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            take_in(other, changed(lines, "schedule", **fields))
 
 
 def test_every_column_is_exported(full: Store) -> None:
@@ -193,7 +216,7 @@ def test_a_job_that_is_there_with_another_content_refuses_it_all(
     lines = changed(lines_of(full), "job", **{field: value})
     before = rows_of(full)
 
-    with pytest.raises(Conflict, match=rf"FILE, line 5: job 'completed' .* another {field}"):
+    with pytest.raises(Conflict, match=rf"FILE, line 6: job 'completed' .* another {field}"):
         take_in(full, lines)
 
     assert rows_of(full) == before
@@ -202,8 +225,8 @@ def test_a_job_that_is_there_with_another_content_refuses_it_all(
 def test_a_dry_run_changes_nothing(full: Store, other: Store) -> None:
     done = take_in(other, lines_of(full), dry_run=True)
 
-    assert done.new["jobs"] == 9
-    assert rows_of(other) == [[], [], [], [], [], []]
+    assert done.new["jobs"] == 10
+    assert rows_of(other) == [[] for _ in records.TABLES]
 
 
 def test_a_job_that_ran_comes_in_as_pending_and_its_attempt_as_lost(
@@ -304,7 +327,7 @@ def test_what_is_no_whole_export_is_refused_and_nothing_comes_in(
         with pytest.raises(InvalidInput, match=message):
             take_in(empty, lines)
 
-        assert rows_of(empty) == [[], [], [], [], [], []]
+        assert rows_of(empty) == [[] for _ in records.TABLES]
 
 
 def test_two_imports_of_the_same_file_at_once_store_it_once(full: Store, other: Store) -> None:
@@ -326,7 +349,7 @@ def test_two_imports_of_the_same_file_at_once_store_it_once(full: Store, other: 
 
     assert len(refused) < 4
     assert lines_of(other) == lines
-    assert take_in(other, lines).existing["jobs"] == 9
+    assert take_in(other, lines).existing["jobs"] == 10
 
 
 def test_the_next_job_comes_behind_those_that_came_in(full: Store, other: Store) -> None:

@@ -1,0 +1,276 @@
+"""Schedules: added, listed, paused, resumed, run now, removed. ``service/ticks.py`` runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Select, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from queuectl.db.engine import Store
+from queuectl.db.models import JobRow, ScheduleRow
+from queuectl.domain.job import Job
+from queuectl.domain.request import JobRequest
+from queuectl.domain.schedule import CatchUp, Overlap, Schedule, Timing
+from queuectl.errors import Conflict, NotFound
+from queuectl.service.rows import SCHEDULE_COLUMNS, select_jobs, to_job, to_schedule
+from queuectl.service.ticks import LIVE_OF_SCHEDULE, insert_ticks
+
+#: What a schedule is; the others are what becomes of it.
+DEFINITION = ("cron", "every_seconds", "timezone", "catch_up", "overlap", "request")
+_TIMING = ("cron", "every_seconds", "timezone")
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What somebody asks for: when, what, and what becomes of missed and overlapping ticks."""
+
+    cron: str | None
+    every_seconds: float | None
+    timezone: str
+    catch_up: CatchUp
+    overlap: Overlap
+    request: JobRequest
+
+    def values(self) -> dict[str, Any]:
+        """Return the columns that it fills."""
+        fields = self.request.model_dump(mode="json", exclude_unset=True)
+        return {
+            "cron": self.cron,
+            "every_seconds": self.every_seconds,
+            "timezone": self.timezone,
+            "catch_up": self.catch_up.value,
+            "overlap": self.overlap.value,
+            "request": fields,
+        }
+
+
+class Added(StrEnum):
+    """What became of a schedule that somebody added."""
+
+    NEW = "added"
+    REPLACED = "replaced"
+    SAME = "unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A schedule, the newest job that it made, and how many of its jobs wait or run."""
+
+    schedule: Schedule
+    last_job: Job | None
+    live: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A schedule as a command leaves it, and whether that is another state than before."""
+
+    schedule: Schedule
+    changed: bool
+    #: How many of its jobs wait or run at that moment.
+    live: int
+
+
+def add(
+    store: Store, name: str, definition: Definition, *, replace: bool = False
+) -> tuple[Schedule, Added]:
+    """Add a schedule, whose first tick is the next one from now on; the same again is harmless.
+
+    Raises Conflict where the name has another definition, unless it is to be replaced: then what
+    waits and runs goes on, and a paused one stays paused.
+    """
+
+    def work(connection: Connection) -> tuple[Schedule, Added]:
+        now = store.clock(connection)
+        values = definition.values()
+        found = next(iter(_rows(connection, [name], lock=True)), None)
+        if found is None:
+            return _insert(connection, name, values, now), Added.NEW
+        if all(getattr(found, column) == values[column] for column in DEFINITION):
+            return found, Added.SAME
+        if not replace:
+            raise Conflict(
+                f"schedule {name!r} is already there, with another definition",
+                hint=f"see it with: queuectl schedule show {name} (or add --replace)",
+            )
+        return _replace(connection, found, values, now), Added.REPLACED
+
+    try:
+        return store.write(work)
+    except IntegrityError:  # somebody else added it at the same moment
+        return store.write(work)
+
+
+def _insert(
+    connection: Connection, name: str, values: Mapping[str, Any], now: datetime
+) -> Schedule:
+    fresh = _timed(values, now)
+    connection.execute(
+        insert(ScheduleRow).values(name=name, created_at=now, updated_at=now, **values, **fresh)
+    )
+    return _require(connection, [name])[0]
+
+
+def _replace(
+    connection: Connection, found: Schedule, values: Mapping[str, Any], now: datetime
+) -> Schedule:
+    changes = {**values, "updated_at": now, "problem": None}
+    if any(getattr(found, column) != values[column] for column in _TIMING):
+        changes |= _timed(values, now)
+        if found.paused_at is not None:
+            changes["next_at"] = None
+    connection.execute(update(ScheduleRow).where(ScheduleRow.name == found.name).values(**changes))
+    return _require(connection, [found.name])[0]
+
+
+def _timed(values: Mapping[str, Any], now: datetime) -> dict[str, datetime | None]:
+    """Return where an interval counts from, a whole second, and the first tick."""
+    starts_at = now.replace(microsecond=0)
+    timing = Timing(values["cron"], values["every_seconds"], values["timezone"], starts_at)
+    return {"starts_at": starts_at, "next_at": timing.next_after(now)}
+
+
+def list_schedules(store: Store) -> list[Known]:
+    """Return all schedules by name, each with its newest job."""
+
+    def work(connection: Connection) -> list[Known]:
+        return [_know(connection, found) for found in _rows(connection, None)]
+
+    return store.read(work)
+
+
+def show(store: Store, names: Sequence[str]) -> list[Known]:
+    """Return these schedules, in the order in which they were named. Raises NotFound."""
+
+    def work(connection: Connection) -> list[Known]:
+        return [_know(connection, found) for found in _require(connection, names)]
+
+    return store.read(work)
+
+
+def pause(store: Store, names: Sequence[str], *, dry_run: bool = False) -> list[Change]:
+    """Let these schedules make no more jobs; what waits or runs goes on. Raises NotFound."""
+
+    def change(found: Schedule, now: datetime) -> dict[str, Any] | None:
+        return None if found.paused_at else {"paused_at": now, "next_at": None}
+
+    return _change(store, names, change, dry_run=dry_run)
+
+
+def resume(store: Store, names: Sequence[str], *, dry_run: bool = False) -> list[Change]:
+    """Let these schedules go on with their next tick; those of the pause are not made up for.
+
+    Raises NotFound.
+    """
+
+    def change(found: Schedule, now: datetime) -> dict[str, Any] | None:
+        if found.paused_at is None:
+            return None
+        return {"paused_at": None, "problem": None, "next_at": found.timing.next_after(now)}
+
+    return _change(store, names, change, dry_run=dry_run)
+
+
+def remove(store: Store, names: Sequence[str], *, dry_run: bool = False) -> list[Change]:
+    """Delete these schedules; their jobs stay, and what waits or runs goes on. Raises NotFound."""
+
+    def work(connection: Connection) -> list[Change]:
+        found = _require(connection, names, lock=not dry_run)
+        changes = [Change(one, True, _count_live(connection, one.name)) for one in found]
+        if not dry_run:
+            connection.execute(
+                delete(ScheduleRow).where(ScheduleRow.name.in_([one.name for one in found]))
+            )
+        return changes
+
+    return store.read(work) if dry_run else store.write(work)
+
+
+def run_now(store: Store, names: Sequence[str], *, dry_run: bool = False) -> list[str]:
+    """Enqueue a job of each of these schedules now, besides those of their ticks; return the ids.
+
+    Paused ones too, and whatever of them waits or runs. Raises NotFound.
+    """
+
+    def work(connection: Connection) -> list[str]:
+        found = _require(connection, names, lock=not dry_run)
+        if dry_run:
+            return []
+        now = store.clock(connection)
+        ids = insert_ticks(connection, [(one, now) for one in found], now)
+        connection.execute(
+            update(ScheduleRow)
+            .where(ScheduleRow.name.in_([one.name for one in found]))
+            .values(updated_at=now)
+        )
+        return ids
+
+    return store.read(work) if dry_run else store.write(work)
+
+
+def _change(
+    store: Store,
+    names: Sequence[str],
+    change: Callable[[Schedule, datetime], dict[str, Any] | None],
+    *,
+    dry_run: bool,
+) -> list[Change]:
+    def work(connection: Connection) -> list[Change]:
+        now = store.clock(connection)
+        changed: dict[str, bool] = {}
+        before = _require(connection, names, lock=not dry_run)
+        for found in before:
+            values = change(found, now)
+            changed[found.name] = values is not None
+            if values is not None and not dry_run:
+                connection.execute(
+                    update(ScheduleRow)
+                    .where(ScheduleRow.name == found.name)
+                    .values(updated_at=now, **values)
+                )
+        after = before if dry_run else _require(connection, names)
+        return [Change(one, changed[one.name], _count_live(connection, one.name)) for one in after]
+
+    return store.read(work) if dry_run else store.write(work)
+
+
+def _require(connection: Connection, names: Sequence[str], *, lock: bool = False) -> list[Schedule]:
+    wanted = list(dict.fromkeys(names))
+    found = {one.name: one for one in _rows(connection, wanted, lock=lock)}
+    for name in wanted:
+        if name not in found:
+            raise NotFound(
+                f"there is no schedule {name[:128]!r}",
+                hint="list them with: queuectl schedule list",
+            )
+    return [found[name] for name in wanted]
+
+
+def _rows(
+    connection: Connection, names: Sequence[str] | None, *, lock: bool = False
+) -> list[Schedule]:
+    query: Select[Any] = select(*SCHEDULE_COLUMNS).order_by(ScheduleRow.name)
+    if names is not None:
+        # What is not ASCII is no name, and the driver refuses some of it.
+        query = query.where(ScheduleRow.name.in_([name for name in names if name.isascii()]))
+    if lock:
+        query = query.with_for_update()
+    return [to_schedule(row) for row in connection.execute(query)]
+
+
+def _know(connection: Connection, found: Schedule) -> Known:
+    # By the index of ticks, from its end.
+    newest = select_jobs().where(JobRow.schedule == found.name, JobRow.schedule.is_not(None))
+    row = connection.execute(newest.order_by(JobRow.scheduled_for.desc()).limit(1)).first()
+    job = None if row is None else to_job(row)
+    return Known(found, job, _count_live(connection, found.name))
+
+
+def _count_live(connection: Connection, name: str) -> int:
+    query = select(func.count()).select_from(JobRow).where(*LIVE_OF_SCHEDULE)
+    return int(connection.execute(query, {"schedule_name": name}).scalar_one())
