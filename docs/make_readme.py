@@ -21,7 +21,7 @@ from pathlib import Path
 README = Path(__file__).resolve().parent.parent / "README.md"
 COMMANDS = (
     "enqueue", "run", "wait", "status", "list", "show", "logs", "grep", "stats", "explain",
-    "cancel", "retry", "release", "kill", "freeze", "thaw", "queue list", "queue pause",
+    "tree",     "cancel", "retry", "release", "kill", "freeze", "thaw", "queue list", "queue pause",
     "queue resume", "queue limit", "queue purge", "worker start", "worker stop", "worker list",
     "worker unit", "dlq list", "dlq show", "dlq retry", "dlq purge", "config list", "config get",
     "config set", "config unset", "prune", "export", "import", "db upgrade", "db check",

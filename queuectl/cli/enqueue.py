@@ -24,6 +24,8 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 #: Jobs that are read back at a time to print them.
 _PRINTED_AT_ONCE = 500
+#: Jobs that are named one by one in notes, at most.
+_TOLD_JOBS = 5
 
 
 @app.command(
@@ -84,6 +86,9 @@ def enqueue(
             help="While a job with this key waits or runs, answer with its id and change nothing.",
         ),
     ] = None,
+    after: job_options.After = None,
+    after_any: job_options.AfterAny = None,
+    after_failure: job_options.AfterFailure = None,
     hold: Annotated[bool, typer.Option("--hold", help="It waits until: queuectl release.")] = False,
     wait: Annotated[
         bool, typer.Option("--wait", "-w", help="Wait until it has ended; leave as it did.")
@@ -101,6 +106,7 @@ def enqueue(
     queuectl enqueue --queue builds 'make && make test'
     queuectl enqueue '{"id": "job1", "command": "sleep 2"}'
     queuectl enqueue --file jobs.jsonl
+    queuectl enqueue --after job1 -- ./report.sh
     find . -name '*.jpg' | queuectl enqueue --each - 'convert {} {.}.png'
     """
     fields = {
@@ -118,6 +124,9 @@ def enqueue(
         "tags": tag,
         "unique": unique,
         "hold": hold or None,
+        "after": after,
+        "after_any": after_any,
+        "after_failure": after_failure,
     }
     if run_at is not None:
         fields["run_at"] = dates.parse_when(run_at, "--run-at")
@@ -299,6 +308,10 @@ def _tell(store: engine.Store, receipt: jobs.Receipt) -> None:
         count = len(receipt.unique)
         which = f"job {receipt.unique[0]} has" if count == 1 else f"{count} of the jobs have"
         render.note(f"{which} that unique key and not ended; nothing was added")
+    for job_id, reason in list(receipt.doomed.items())[:_TOLD_JOBS]:
+        render.note(f"job {job_id} cannot start: {reason}")
+    if len(receipt.doomed) > _TOLD_JOBS:
+        render.note(f"{len(receipt.doomed) - _TOLD_JOBS} more cannot start, for such reasons")
     with suppress(StoreError):  # it is stored, whether or not this can be told
         if not headcount.count_alive(store):
             render.note("no worker is running; start one with: queuectl worker start")

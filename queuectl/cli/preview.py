@@ -13,6 +13,7 @@ from queuectl.cli import render
 from queuectl.cli.store import location, open_store
 from queuectl.db import engine, schema
 from queuectl.domain import durations, request
+from queuectl.domain.dependency import FIELDS
 from queuectl.domain.text import escape_line
 from queuectl.service import rehearsal
 
@@ -92,6 +93,7 @@ def _describe(job: rehearsal.PlannedJob) -> str:
         f"priority {job.priority}" if job.priority else "",
         f"folder {escape_line(job.cwd)}" if job.cwd else "",
         "variables " + " ".join(escape_line(name) for name in sorted(job.env)) if job.env else "",
+        *(f"{name.replace('_', ' ')} {', '.join(refs)}" for name, refs in job.needs.items()),
         f"timeout {durations.format_duration(job.timeout_seconds)}" if job.timeout_seconds else "",
     ]
     return ", ".join(filter(None, facts))
@@ -127,6 +129,7 @@ def _planned_object(job: rehearsal.PlannedJob) -> dict[str, Any]:
         "backoff_max_seconds": job.backoff_max_seconds,
         "cwd": job.cwd,
         "env": sorted(job.env or ()),
+        **{name: job.needs.get(name, []) for name in FIELDS},
         "pauses": [
             {
                 "first_failure": pause.first,

@@ -22,6 +22,7 @@ _EXAMPLES = (
 #: The states in the order in which a job goes through them.
 _ORDER = (
     "held",
+    "blocked",
     "scheduled",
     "pending",
     "processing",

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     DateTime,
     Float,
@@ -26,7 +27,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
 #: The migration that these tables stand for; a test holds it to the newest one in ``migrations/``.
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0006"
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -113,11 +114,13 @@ class JobRow(Base):
     cancel_requested_at: Mapped[datetime | None]
     #: Why it was cancelled, in the words of whoever did.
     cancel_reason: Mapped[str | None] = mapped_column(Text)
+    #: 1 once another job has named it as one that it needs: its end is passed on.
+    needed: Mapped[int] = mapped_column(Integer, server_default="0")
 
     __table_args__ = (
         CheckConstraint(
-            "state IN ('held', 'scheduled', 'pending', 'processing', 'completed', 'failed', 'dead',"
-            " 'cancelled')",
+            "state IN ('blocked', 'held', 'scheduled', 'pending', 'processing', 'completed',"
+            " 'failed', 'dead', 'cancelled')",
             name="state",
         ),
         # A sequence number names output files, so it must never be used again.
@@ -148,12 +151,13 @@ _partial_index(
     where="state IN ('completed', 'dead', 'cancelled')",
 )
 _partial_index("ix_jobs_held", _jobs.queue, _jobs.seq, where="state = 'held'")
+_partial_index("ix_jobs_blocked", _jobs.queue, _jobs.seq, where="state = 'blocked'")
 _partial_index("ix_jobs_name", _jobs.name, _jobs.seq, where="name IS NOT NULL")
 _partial_index(
     "ix_jobs_unique_key",
     _jobs.unique_key,
     where="unique_key IS NOT NULL"
-    " AND state IN ('held', 'scheduled', 'pending', 'processing', 'failed')",
+    " AND state IN ('held', 'blocked', 'scheduled', 'pending', 'processing', 'failed')",
     unique=True,
 )
 
@@ -169,6 +173,31 @@ class TagRow(Base):
     tag: Mapped[str] = mapped_column(_name(128), primary_key=True)
 
     __table_args__ = (Index("ix_tags_tag_job_seq", "tag", "job_seq"), {"sqlite_with_rowid": False})
+
+
+class DependencyRow(Base):
+    """A job that another one needs. It is named by its id, as it may be deleted when it has ended.
+
+    ``outcome`` follows the needed job: service/dependencies.py says how.
+    """
+
+    __tablename__ = "dependencies"
+
+    job_seq: Mapped[int] = mapped_column(
+        LARGE, ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True
+    )
+    needed_id: Mapped[str] = mapped_column(_name(128), primary_key=True)
+    #: ``success``, ``any`` or ``failure``.
+    condition: Mapped[str] = mapped_column(String(8))
+    #: The state in which it ended, or ``deleted``; null: it has not ended.
+    outcome: Mapped[str | None] = mapped_column(String(16))
+    #: Whether the way it ended is why the job was cancelled.
+    fatal: Mapped[bool] = mapped_column(Boolean)
+
+    __table_args__ = (
+        Index("ix_dependencies_needed_id_job_seq", "needed_id", "job_seq"),
+        {"sqlite_with_rowid": False},
+    )
 
 
 class AttemptRow(Base):

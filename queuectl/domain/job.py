@@ -11,6 +11,7 @@ class State(StrEnum):
     """Where a job stands."""
 
     HELD = "held"  #: waits until somebody releases it
+    BLOCKED = "blocked"  #: waits for other jobs to end
     SCHEDULED = "scheduled"  #: its run_at lies ahead
     PENDING = "pending"  #: ready to be claimed
     PROCESSING = "processing"  #: claimed by a worker
@@ -28,16 +29,17 @@ LIVE = frozenset(State) - FINISHED
 
 #: Every change of state there is; a test holds the services to it.
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.HELD: frozenset({State.PENDING, State.SCHEDULED, State.CANCELLED}),
+    State.HELD: frozenset({State.BLOCKED, State.PENDING, State.SCHEDULED, State.CANCELLED}),
+    State.BLOCKED: frozenset({State.PENDING, State.SCHEDULED, State.CANCELLED}),
     State.SCHEDULED: frozenset({State.PENDING, State.CANCELLED}),
     State.PENDING: frozenset({State.PROCESSING, State.CANCELLED}),
     State.PROCESSING: frozenset(
         {State.COMPLETED, State.FAILED, State.DEAD, State.PENDING, State.CANCELLED}
     ),
     State.FAILED: frozenset({State.PENDING, State.CANCELLED}),
-    State.COMPLETED: frozenset({State.PENDING}),
-    State.DEAD: frozenset({State.PENDING}),
-    State.CANCELLED: frozenset({State.PENDING}),
+    State.COMPLETED: frozenset({State.PENDING, State.BLOCKED}),
+    State.DEAD: frozenset({State.PENDING, State.BLOCKED}),
+    State.CANCELLED: frozenset({State.PENDING, State.BLOCKED}),
 }
 
 
@@ -128,6 +130,8 @@ class Claim:
     timeout_seconds: float | None
     backoff_base: float | None
     crashes: int
+    #: 1 if another job waits for its end, as far as the claim saw.
+    needed: int = 0
 
     @property
     def mark(self) -> str:

@@ -142,6 +142,17 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Label = Annotated[str, StringConstraints(max_length=128), AfterValidator(check_label)]
 
 
+def _check_references(references: list[str]) -> list[str]:
+    for reference in references:
+        if not re.match(NAME_PATTERN.removesuffix("$") + r"\Z", reference):
+            raise ValueError(f"{reference[:60]!r} is no job's id: it {NAME_RULE}")
+    return sorted(set(references))
+
+
+#: Other jobs, by id, by any unique beginning of it, or ``last``.
+References = Annotated[list[str], Field(max_length=1000), AfterValidator(_check_references)]
+
+
 class JobRequest(BaseModel):
     """One job that somebody asks for. Durations in seconds, or as texts like ``1h30m``."""
 
@@ -164,6 +175,12 @@ class JobRequest(BaseModel):
     unique: Label | None = None
     #: Whether it waits until somebody releases it.
     hold: bool = False
+    #: Jobs that must have completed before it starts.
+    after: References | None = None
+    #: Jobs that must have ended, however.
+    after_any: References | None = None
+    #: Jobs of which one must have died or been cancelled.
+    after_failure: References | None = None
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:

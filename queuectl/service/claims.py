@@ -3,7 +3,8 @@
 The protocol. A job's row says who may write it:
 
     pending      anybody may claim it: state, version + 1, runs + 1, worker_id
-    held         only a release, which makes it scheduled or pending
+    held         only a release, which makes it blocked, scheduled or pending
+    blocked      whoever ends the last job that it needs (service/dependencies.py)
     processing   only the holder of the claim, which is the pair (seq, version) that the claim
                  wrote, may settle it; whoever rescues from a dead worker adds one to the version,
                  so that the late result of a worker that was only paused matches no row
@@ -29,7 +30,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,7 +42,7 @@ from queuectl.domain.job import Claim, Outcome, State
 from queuectl.domain.options import Options
 from queuectl.domain.retry import Decision, decide
 from queuectl.errors import WorkerDeclaredDead
-from queuectl.service import chunks, config, limits, queues
+from queuectl.service import chunks, config, dependencies, limits, queues
 from queuectl.service.choice import Room, choose, rotation
 from queuectl.service.chunks import Shipment
 from queuectl.service.single import ask_standing, choose_single
@@ -50,6 +51,7 @@ from queuectl.service.statements import (
     GIVE_BACK,
     INSERT_ATTEMPT,
     INSERT_DEAD,
+    NEEDED,
     NEXT_DUE,
     OWN_ROW,
     OWN_ROW_KEPT,
@@ -129,7 +131,9 @@ def take_turn(
     try:
         turn, next_queue = store.write(lambda connection: _turn(connection, plan, _apply_at_once))
     except StaleRows:
-        turn, next_queue = store.write(lambda connection: _turn(connection, plan, _apply_each))
+        turn, next_queue = store.write(
+            lambda connection: _turn(connection, _look_again(connection, plan), _apply_each)
+        )
     claimant.next_queue = next_queue
     return turn
 
@@ -144,6 +148,21 @@ class _Plan:
     unstarted: Sequence[Claim]
     free: int
     idle: bool
+
+
+def _look_again(connection: Connection, plan: _Plan) -> _Plan:
+    """Return the plan with claims that know which jobs others have begun to wait for."""
+    seqs = [claim.seq for claim in (*(item.claim for item in plan.ended), *plan.unstarted)]
+    marks = {row.seq: row.needed for row in connection.execute(NEEDED, {"seqs": seqs})}
+
+    def seen(claim: Claim) -> Claim:
+        return replace(claim, needed=marks.get(claim.seq, claim.needed))
+
+    return replace(
+        plan,
+        ended=[replace(item, claim=seen(item.claim)) for item in plan.ended],
+        unstarted=[seen(claim) for claim in plan.unstarted],
+    )
 
 
 #: Executes a versioned UPDATE for each row of values and tells which of them found their job.
@@ -177,6 +196,8 @@ def _turn(connection: Connection, plan: _Plan, apply: _Apply) -> tuple[Turn, str
     lost = [item for item in plan.ended if item.claim.mark not in decisions]
     if plan.unstarted:
         apply(connection, GIVE_BACK, [_fence(claim, now) for claim in plan.unstarted])
+    needed = [claim.seq for claim in _let_go(plan, decisions) if claim.needed]
+    passed_on = bool(needed) and dependencies.pass_on_ends(connection, needed)
     claims: list[Claim] = []
     next_queue: str | None = None
     if plan.free > 0 and stop_mode is None:
@@ -186,7 +207,8 @@ def _turn(connection: Connection, plan: _Plan, apply: _Apply) -> tuple[Turn, str
             PROMOTE.tell(connection, [{"now": now}])
             rows, next_queue = choose(connection, _room(connection, plan, open_queues))
         claims = _take(connection, claimant, rows, now, apply)
-    if not plan.unstarted and all(d.state in _AT_REST for d in decisions.values()):
+    at_rest = all(d.state in _AT_REST for d in decisions.values())
+    if not plan.unstarted and at_rest and not passed_on:
         settled = (item.claim for item in plan.ended if item.claim.mark in decisions)
         if not limits.frees_place(open_queues, settled, claims):
             store.hush(connection)  # nothing that an idle worker could claim, now or later
@@ -202,8 +224,19 @@ def _room(connection: Connection, plan: _Plan, open_queues: Mapping[str, int | N
     return Room(plan.free, plan.idle, names, places)
 
 
+def _let_go(plan: _Plan, decisions: Mapping[str, Decision]) -> list[Claim]:
+    """Return the claims that this turn gives up."""
+    settled = [item.claim for item in plan.ended if item.claim.mark in decisions]
+    return [*settled, *plan.unstarted]
+
+
 def _fence(claim: Claim, now: datetime) -> dict[str, Any]:
-    return {"settled_seq": claim.seq, "claimed_version": claim.version, "now": now}
+    return {
+        "settled_seq": claim.seq,
+        "claimed_version": claim.version,
+        "seen_needed": claim.needed,
+        "now": now,
+    }
 
 
 def _ask_own_row(
@@ -343,6 +376,7 @@ def _to_claim(row: Candidate) -> Claim:
         timeout_seconds=row.timeout_seconds,
         backoff_base=row.backoff_base,
         crashes=row.crashes,
+        needed=row.needed,
     )
 
 

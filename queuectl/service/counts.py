@@ -16,8 +16,8 @@ from queuectl.service.rows import in_states, select_jobs, to_job
 
 @dataclass(frozen=True, slots=True)
 class QueueCount:
-    """What waits and runs in one queue; ``waiting``: held, scheduled, or failed
-    and in backoff."""
+    """What waits and runs in one queue; ``waiting``: held, blocked, scheduled, or
+    failed and in backoff."""
 
     name: str
     pending: int
@@ -49,7 +49,14 @@ class Status:
     next_due_at: datetime | None
 
 
-_LIVE = (State.HELD, State.PENDING, State.SCHEDULED, State.FAILED, State.PROCESSING)
+_LIVE = (
+    State.HELD,
+    State.BLOCKED,
+    State.PENDING,
+    State.SCHEDULED,
+    State.FAILED,
+    State.PROCESSING,
+)
 _DONE = (State.COMPLETED, State.DEAD, State.CANCELLED)
 
 
@@ -124,7 +131,7 @@ def _queues(connection: Connection, counts: dict[tuple[str, State], int]) -> lis
             processing=counts.get((row.name, State.PROCESSING), 0),
             waiting=sum(
                 counts.get((row.name, state), 0)
-                for state in (State.HELD, State.SCHEDULED, State.FAILED)
+                for state in (State.HELD, State.BLOCKED, State.SCHEDULED, State.FAILED)
             ),
             paused=row.paused_at is not None,
         )

@@ -31,7 +31,7 @@ from queuectl.domain.job import Ending, State
 from queuectl.domain.options import Options, validate_option
 from queuectl.domain.request import decode_json
 from queuectl.errors import Conflict, InvalidInput
-from queuectl.service import queues, records, tables
+from queuectl.service import dependencies, queues, records, tables
 from queuectl.service.rows import in_states
 
 #: Yields the lines of an export from its beginning, each time that it is called.
@@ -59,6 +59,7 @@ _LIVED = frozenset(
         "frozen_at",
         "cancel_requested_at",
         "cancel_reason",
+        "needed",
     }
 )
 
@@ -195,6 +196,7 @@ class _Import:
             while batch := list(islice(group, size)):
                 self._insert_batch(names[kind], kind, batch)
         self._require_letters()
+        dependencies.join_imported(self._connection, self._last_seq)
 
     def _insert_batch(self, name: str, kind: str, lines: Sequence[Line]) -> None:
         if name == "options":

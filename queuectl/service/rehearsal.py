@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from queuectl.db.engine import Store
+from queuectl.domain.dependency import FIELDS
 from queuectl.domain.options import Options
 from queuectl.domain.request import JobRequest
 from queuectl.domain.retry import Pause, timetable
@@ -35,6 +36,8 @@ class PlannedJob:
     timeout_seconds: float | None
     backoff_base: float
     backoff_max_seconds: float
+    #: The jobs that it needs, as they were named, by field.
+    needs: dict[str, list[str]]
 
     def pauses(self) -> Iterator[Pause]:
         """Yield the pauses between its attempts, as the options stand now."""
@@ -115,4 +118,5 @@ def _plan(draft: Draft, options: Options, cwd: str | None, *, is_there: bool) ->
         timeout_seconds=options.timeout if draft.timeout is None else draft.timeout,
         backoff_base=options.backoff_base if draft.backoff_base is None else draft.backoff_base,
         backoff_max_seconds=options.backoff_max,
+        needs={name: said for name in FIELDS if (said := getattr(draft, name))},
     )

@@ -37,6 +37,9 @@ class Draft(NamedTuple):
     tags: list[str] | None
     unique: str | None
     hold: bool
+    after: list[str] | None
+    after_any: list[str] | None
+    after_failure: list[str] | None
     digest: str | None
 
 

@@ -45,6 +45,7 @@ class Candidate(NamedTuple):
     backoff_base: float | None
     crashes: int
     runs: int
+    needed: int
 
 
 def _literal(state: State) -> Any:
@@ -98,11 +99,13 @@ CLAIM = Prepared(
         updated_at=bindparam("now"),
     )
 )
-#: The claim still stands.
+#: The claim still stands, and knows whether another job waits for this one's end: whoever makes the
+#: first wait marks the row meanwhile (``service/dependencies.py``).
 _HELD = (
     JobRow.seq == bindparam("settled_seq"),
     JobRow.version == bindparam("claimed_version"),
     JobRow.state == _literal(State.PROCESSING),
+    JobRow.needed == bindparam("seen_needed"),
 )
 _NEXT_STATE = bindparam("next_state", type_=JobRow.state.type)
 _CANCELLED = JobRow.cancel_requested_at.is_not(None)
@@ -143,6 +146,13 @@ GIVE_BACK = Prepared(
         worker_id=None,
         claimed_at=None,
     )
+)
+#: Whether others wait for their ends by now; nobody can begin to until the transaction is over.
+NEEDED = (
+    select(JobRow.seq, JobRow.needed)
+    .where(JobRow.seq.in_(bindparam("seqs", expanding=True)))
+    .order_by(JobRow.seq)
+    .with_for_update()
 )
 INSERT_ATTEMPT = Prepared(
     insert(AttemptRow).values({name: bindparam(name) for name in ATTEMPT_FIELDS})

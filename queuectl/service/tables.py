@@ -11,6 +11,7 @@ from queuectl.db.models import (
     AttemptRow,
     Base,
     DeadLetterRow,
+    DependencyRow,
     JobRow,
     OptionRow,
     OutputChunkRow,
@@ -35,6 +36,7 @@ GROWING = {
     "output_chunks": _table(OutputChunkRow),
     "dead_letters": _table(DeadLetterRow),
     "tags": _table(TagRow),
+    "dependencies": _table(DependencyRow),
 }
 #: What is small leaves as a whole; the order of its keys differs between databases.
 SMALL = {"options": _table(OptionRow), "queues": _table(QueueRow)}

@@ -31,5 +31,6 @@ def populate(store: Store) -> None:
     selection = Selection(("cancelled",))
     cancelling.cancel(store, choose(store, selection, among=LIVE, verb="cancelled"), reason="late")
     add(store, id="held", hold=True, tags=["t"])
+    add(store, id="blocked", after=["failed"], after_any=["dead"])
     orders.freeze(store, choose(store, Selection(("processing",)), among=LIVE, verb="frozen"))
     actor.die()
