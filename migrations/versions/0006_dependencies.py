@@ -1,4 +1,4 @@
-"""Jobs that wait for other jobs.
+"""Jobs that wait for other jobs, or must start by some time, and what jobs get as input.
 
 SQLite changes no CHECK constraint: the table is made anew beside the old one and takes its place,
 with its sequence, for a sequence number must never be used again.
@@ -52,7 +52,11 @@ def upgrade() -> None:
 
 
 def _new_columns() -> tuple[sa.Column[Any], ...]:
-    return (sa.Column("needed", sa.Integer(), nullable=False, server_default="0"),)
+    return (
+        sa.Column("needed", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("deadline", INSTANT),
+        sa.Column("stdin_bytes", sa.Integer()),
+    )
 
 
 def _create_tables() -> None:
@@ -70,10 +74,20 @@ def _create_tables() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_dependencies_needed_id_job_seq", "dependencies", ["needed_id", "job_seq"])
+    op.create_table(
+        "inputs",
+        sa.Column("job_seq", LARGE, autoincrement=False, nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["job_seq"], ["jobs.seq"], name=op.f("fk_inputs_job_seq_jobs"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("job_seq", name=op.f("pk_inputs")),
+    )
 
 
 def downgrade() -> None:
     sqlite = op.get_bind().dialect.name == "sqlite"
+    op.drop_table("inputs")
     op.drop_table("dependencies")
     # Nobody would ever let a blocked job go: somebody has to.
     op.execute("UPDATE jobs SET state = 'held' WHERE state = 'blocked'")
@@ -166,6 +180,13 @@ _CHANGED_BEFORE: tuple[_Index, ...] = (
 _ALL_BEFORE = (*_KEPT_INDEXES, *_CHANGED_BEFORE)
 _NEW_INDEXES: tuple[_Index, ...] = (
     ("ix_jobs_blocked", ["queue", "seq"], "state = 'blocked'", False),
+    (
+        "ix_jobs_deadline",
+        ["deadline"],
+        "deadline IS NOT NULL AND runs = 0"
+        " AND state IN ('held', 'blocked', 'scheduled', 'pending')",
+        False,
+    ),
     (
         "ix_jobs_unique_key",
         ["unique_key"],

@@ -124,9 +124,11 @@ def show_history(location: StoreLocation, history: jobs.JobHistory, *, as_json: 
         ("queue", job.queue + (f", priority {job.priority}" if job.priority else "")),
         ("folder", escape_line(job.cwd or "-")),
         ("variables", ", ".join(escape_line(name) for name in sorted(job.env or ()))),
+        ("stdin", "" if job.stdin_bytes is None else f"{job.stdin_bytes} bytes"),
         ("timeout", _duration(job.timeout_seconds)),
         ("created", _at(job.created_at)),
         ("due", _at(job.run_at) if job.state in ("scheduled", "failed", "pending") else ""),
+        ("deadline", _at(job.deadline) + _overdue(job)),
         ("claimed", f"{_at(job.claimed_at)} by {job.worker_id}" if job.claimed_at else ""),
         ("frozen", _at(job.frozen_at)),
         ("cancelled", _cancelled(job)),
@@ -150,6 +152,13 @@ def _cancelled(job: domain.Job) -> str:
     reason = f": {escape_line(job.cancel_reason)}" if job.cancel_reason else ""
     # One that was cancelled for the end of another job was asked for by nobody.
     return _at(job.cancel_requested_at) + reason if job.cancel_requested_at else reason[2:]
+
+
+def _overdue(job: domain.Job) -> str:
+    """Return what becomes of a job that should have been started by now."""
+    if not job.is_overdue(datetime.now(UTC)):
+        return ""
+    return ", too late: a worker moves it to the dead letter queue"
 
 
 def _need(needed: NeededJob) -> str:

@@ -35,6 +35,8 @@ def job_object(job: domain.Job) -> dict[str, Any]:
         "frozen_at": job.frozen_at,
         "cancel_requested_at": job.cancel_requested_at,
         "cancel_reason": job.cancel_reason,
+        "deadline": job.deadline,
+        "stdin_bytes": job.stdin_bytes,
     }
 
 

@@ -94,6 +94,7 @@ def _describe(job: rehearsal.PlannedJob) -> str:
         f"folder {escape_line(job.cwd)}" if job.cwd else "",
         "variables " + " ".join(escape_line(name) for name in sorted(job.env)) if job.env else "",
         *(f"{name.replace('_', ' ')} {', '.join(refs)}" for name, refs in job.needs.items()),
+        f"stdin of {job.stdin_bytes} bytes" if job.stdin_bytes is not None else "",
         f"timeout {durations.format_duration(job.timeout_seconds)}" if job.timeout_seconds else "",
     ]
     return ", ".join(filter(None, facts))
@@ -111,6 +112,8 @@ def _timetable(job: rehearsal.PlannedJob) -> str:
     if len(pauses) > _TOLD_PAUSES:
         told.append(f"... {job.max_retries}")
     after = f"after failure {', '.join(told)}; " if told else ""
+    if job.deadline is not None:
+        start += f", by {render.instant(job.deadline)}"
     return f"attempt 1 {start}; {after}after failure {job.max_retries + 1}: dead"
 
 
@@ -123,6 +126,8 @@ def _planned_object(job: rehearsal.PlannedJob) -> dict[str, Any]:
         "queue": job.queue,
         "priority": job.priority,
         "run_at": job.run_at,
+        "deadline": job.deadline,
+        "stdin_bytes": job.stdin_bytes,
         "max_retries": job.max_retries,
         "timeout_seconds": job.timeout_seconds,
         "backoff_base": job.backoff_base,

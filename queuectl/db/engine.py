@@ -102,6 +102,10 @@ class Store:
         result: Result = self._remembered[key]  # type: ignore[assignment]  # what ask's gave
         return lambda: result
 
+    def forget(self) -> None:
+        """Ask anew for what is remembered: this store's own transaction changes some of it."""
+        self._remembered.clear()
+
     def data_version(self) -> int | None:
         """Return a number that differs once another connection has committed, if there is one."""
         return self._backend.data_version(self._open())

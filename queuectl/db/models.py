@@ -116,6 +116,10 @@ class JobRow(Base):
     cancel_reason: Mapped[str | None] = mapped_column(Text)
     #: 1 once another job has named it as one that it needs: its end is passed on.
     needed: Mapped[int] = mapped_column(Integer, server_default="0")
+    #: It is not started after this; null: whenever its turn comes.
+    deadline: Mapped[datetime | None]
+    #: How much it gets as its standard input; null: none is kept for it.
+    stdin_bytes: Mapped[int | None] = mapped_column(Integer)
 
     __table_args__ = (
         CheckConstraint(
@@ -152,6 +156,12 @@ _partial_index(
 )
 _partial_index("ix_jobs_held", _jobs.queue, _jobs.seq, where="state = 'held'")
 _partial_index("ix_jobs_blocked", _jobs.queue, _jobs.seq, where="state = 'blocked'")
+_partial_index(
+    "ix_jobs_deadline",
+    _jobs.deadline,
+    where="deadline IS NOT NULL AND runs = 0"
+    " AND state IN ('held', 'blocked', 'scheduled', 'pending')",
+)
 _partial_index("ix_jobs_name", _jobs.name, _jobs.seq, where="name IS NOT NULL")
 _partial_index(
     "ix_jobs_unique_key",
@@ -173,6 +183,17 @@ class TagRow(Base):
     tag: Mapped[str] = mapped_column(_name(128), primary_key=True)
 
     __table_args__ = (Index("ix_tags_tag_job_seq", "tag", "job_seq"), {"sqlite_with_rowid": False})
+
+
+class InputRow(Base):
+    """What a job gets as its standard input, apart from its row, which is read at every turn."""
+
+    __tablename__ = "inputs"
+
+    job_seq: Mapped[int] = mapped_column(
+        LARGE, ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    content: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class DependencyRow(Base):

@@ -68,10 +68,10 @@ def explain(seen: Situation) -> list[Reason]:
         return [_ended(seen)]
     if seen.job.state is State.PROCESSING:
         return [_runs(seen)]
+    if seen.job.is_overdue(seen.now):
+        return [*_overdue(seen), *_unserved(seen)]
     found = [*_blocked(seen), *_too_soon(seen), *_paused(seen), *_unserved(seen)]
-    if seen.job.state is State.BLOCKED:
-        return found
-    if seen.job.run_at <= seen.now:
+    if seen.job.run_at <= seen.now and seen.job.state is not State.BLOCKED:
         found += [*_full(seen), *_busy(seen), *_crashed(seen), *_behind(seen)]
     return found or [_about_to_run(seen)]
 
@@ -123,10 +123,28 @@ def _runs(seen: Situation) -> Reason:
     )
 
 
+def _overdue(seen: Situation) -> list[Reason]:
+    text = (
+        f"it was to be started by {_at(seen, seen.job.deadline)}, and is not any more: a worker's"
+        " next turn moves it to the dead letter queue"
+    )
+    return [Reason("deadline-passed", text, f"queuectl dlq retry {seen.job.id}, after that")]
+
+
 def _blocked(seen: Situation) -> list[Reason]:
     if seen.job.state is not State.BLOCKED:
         return []
-    return [_awaits(needed) for needed in seen.needs if needed.need.outcome is None]
+    needs = [needed.need for needed in seen.needs]
+    failed = any(
+        need.condition is Condition.FAILURE and need.outcome and not need.ended_well
+        for need in needs
+    )
+    return [
+        _awaits(needed)
+        for needed in seen.needs
+        if needed.need.outcome is None
+        and not (failed and needed.need.condition is Condition.FAILURE)
+    ]
 
 
 def _awaits(needed: NeededJob) -> Reason:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -29,10 +29,12 @@ LIVE = frozenset(State) - FINISHED
 
 #: Every change of state there is; a test holds the services to it.
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.HELD: frozenset({State.BLOCKED, State.PENDING, State.SCHEDULED, State.CANCELLED}),
-    State.BLOCKED: frozenset({State.PENDING, State.SCHEDULED, State.CANCELLED}),
-    State.SCHEDULED: frozenset({State.PENDING, State.CANCELLED}),
-    State.PENDING: frozenset({State.PROCESSING, State.CANCELLED}),
+    State.HELD: frozenset(
+        {State.BLOCKED, State.PENDING, State.SCHEDULED, State.CANCELLED, State.DEAD}
+    ),
+    State.BLOCKED: frozenset({State.PENDING, State.SCHEDULED, State.CANCELLED, State.DEAD}),
+    State.SCHEDULED: frozenset({State.PENDING, State.CANCELLED, State.DEAD}),
+    State.PENDING: frozenset({State.PROCESSING, State.CANCELLED, State.DEAD}),
     State.PROCESSING: frozenset(
         {State.COMPLETED, State.FAILED, State.DEAD, State.PENDING, State.CANCELLED}
     ),
@@ -89,6 +91,18 @@ class Job:
     frozen_at: datetime | None
     cancel_requested_at: datetime | None
     cancel_reason: str | None
+    deadline: datetime | None
+    stdin_bytes: int | None
+
+    def is_overdue(self, now: datetime) -> bool:
+        """Whether it was not started by its deadline, and no worker has looked since."""
+        never = self.runs == 0 and self.state in (
+            State.HELD,
+            State.BLOCKED,
+            State.SCHEDULED,
+            State.PENDING,
+        )
+        return never and self.deadline is not None and self.deadline <= now
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +146,9 @@ class Claim:
     crashes: int
     #: 1 if another job waits for its end, as far as the claim saw.
     needed: int = 0
+    #: The size of its standard input, and that itself; None: it has none.
+    stdin_bytes: int | None = None
+    stdin: bytes | None = field(default=None, repr=False)
 
     @property
     def mark(self) -> str:

@@ -42,7 +42,7 @@ from queuectl.domain.job import Claim, Outcome, State
 from queuectl.domain.options import Options
 from queuectl.domain.retry import Decision, decide
 from queuectl.errors import WorkerDeclaredDead
-from queuectl.service import chunks, config, dependencies, limits, queues
+from queuectl.service import chunks, config, dependencies, expiry, inputs, limits, queues
 from queuectl.service.choice import Room, choose, rotation
 from queuectl.service.chunks import Shipment
 from queuectl.service.single import ask_standing, choose_single
@@ -189,31 +189,43 @@ def _turn(connection: Connection, plan: _Plan, apply: _Apply) -> tuple[Turn, str
     own_row = _ask_own_row(store, connection, claimant.worker_id, OWN_ROW_KEPT)
     options_stored = store.remember(connection, "options", config.ask)
     queues_open = store.remember(connection, "queues", queues.ask_open)
-    stop_mode, orders = _require_alive(claimant.worker_id, own_row)
+    stop_mode, orders, next_deadline = _require_alive(claimant.worker_id, own_row)
     options, open_queues = options_stored(), queues_open()
     now = datetime.now(UTC)
     decisions = _settle(connection, claimant, plan.ended, options, now, apply)
-    lost = [item for item in plan.ended if item.claim.mark not in decisions]
     if plan.unstarted:
         apply(connection, GIVE_BACK, [_fence(claim, now) for claim in plan.unstarted])
-    needed = [claim.seq for claim in _let_go(plan, decisions) if claim.needed]
+    let_go = _let_go(plan, decisions)
+    needed = [claim.seq for claim in let_go if claim.needed]
     passed_on = bool(needed) and dependencies.pass_on_ends(connection, needed)
+    expired = _expire(connection, plan, next_deadline, now)
     claims: list[Claim] = []
     next_queue: str | None = None
-    if plan.free > 0 and stop_mode is None:
+    if plan.free > 0 and stop_mode is None and expired < expiry.EXPIRED_A_TURN:
         if claimant.only is not None:
             rows = choose_single(connection, claimant.only, now)
         else:
             PROMOTE.tell(connection, [{"now": now}])
             rows, next_queue = choose(connection, _room(connection, plan, open_queues))
         claims = _take(connection, claimant, rows, now, apply)
-    at_rest = all(d.state in _AT_REST for d in decisions.values())
-    if not plan.unstarted and at_rest and not passed_on:
-        settled = (item.claim for item in plan.ended if item.claim.mark in decisions)
-        if not limits.frees_place(open_queues, settled, claims):
-            store.hush(connection)  # nothing that an idle worker could claim, now or later
+    at_rest = not plan.unstarted and all(d.state in _AT_REST for d in decisions.values())
+    quiet = at_rest and not passed_on and not expired
+    if quiet and not limits.frees_place(open_queues, let_go, claims):
+        store.hush(connection)  # nothing that an idle worker could claim, now or later
+    lost = [item for item in plan.ended if item.claim.mark not in decisions]
     next_queue = claimant.next_queue if next_queue is None else next_queue
     return Turn(claims, decisions, lost, stop_mode, orders, options), next_queue
+
+
+def _expire(
+    connection: Connection, plan: _Plan, next_deadline: datetime | None, now: datetime
+) -> int:
+    """Move jobs that were not started by their deadline, if there are any; return how many."""
+    passed = next_deadline is not None and next_deadline <= now
+    if passed or plan.unstarted:
+        # It is not told of what it changes itself, and one of these may have the next deadline.
+        plan.store.forget()
+    return expiry.expire(connection, now) if passed else 0
 
 
 def _room(connection: Connection, plan: _Plan, open_queues: Mapping[str, int | None]) -> Room:
@@ -249,16 +261,20 @@ def _ask_own_row(
     )
 
 
-def _require_alive(worker_id: str, own_row: Callable[[], list[Any]]) -> tuple[str | None, int]:
+def _require_alive(
+    worker_id: str, own_row: Callable[[], list[Any]]
+) -> tuple[str | None, int, datetime | None]:
     """Return how this worker is asked to stop, if it is, and how often it was given orders.
+
+    Beside it comes the next deadline of any job.
 
     Raises WorkerDeclaredDead.
     """
     rows = own_row()
-    state, stop_mode, orders = rows[0] if rows else (None, None, 0)
+    state, stop_mode, orders, next_deadline = rows[0] if rows else (None, None, 0, None)
     if state != "alive":
         raise WorkerDeclaredDead(f"worker {worker_id} was declared dead")
-    return stop_mode, orders
+    return stop_mode, orders, to_instant(next_deadline)
 
 
 def _settle(
@@ -358,7 +374,8 @@ def _take(
         for row in rows
     ]
     taken = apply(connection, CLAIM, updates)
-    return [_to_claim(row) for row, found in zip(rows, taken, strict=True) if found]
+    claims = [_to_claim(row) for row, found in zip(rows, taken, strict=True) if found]
+    return inputs.attach(connection, claims)
 
 
 def _to_claim(row: Candidate) -> Claim:
@@ -377,6 +394,7 @@ def _to_claim(row: Candidate) -> Claim:
         backoff_base=row.backoff_base,
         crashes=row.crashes,
         needed=row.needed,
+        stdin_bytes=row.stdin_bytes,
     )
 
 
@@ -393,13 +411,14 @@ def _ask_outlook(store: Store, connection: Connection, claimant: Claimant) -> Ca
     own_row = _ask_own_row(store, connection, claimant.worker_id, OWN_ROW)
     if claimant.only is not None:
         standing = ask_standing(connection, claimant.only)
-        return lambda: Outlook(*standing(), *_require_alive(claimant.worker_id, own_row))
+        return lambda: Outlook(*standing(), *_require_alive(claimant.worker_id, own_row)[:2])
     next_due = NEXT_DUE.ask(connection)
     waiting = WAITING_QUEUES.ask(connection)
 
     def read() -> Outlook:
-        stop_mode, orders = _require_alive(claimant.worker_id, own_row)
-        next_due_at = to_instant(next_due()[0][0])
+        stop_mode, orders, next_deadline = _require_alive(claimant.worker_id, own_row)
+        times = [to_instant(next_due()[0][0]), next_deadline]
+        next_due_at = min((time for time in times if time is not None), default=None)
         due = next_due_at is not None and next_due_at <= datetime.now(UTC)
         names = [name for (name,) in waiting()]
         due = due or bool(rotation(names, claimant.queues, ""))

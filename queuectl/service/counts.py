@@ -11,6 +11,7 @@ from queuectl.db.engine import Store
 from queuectl.db.models import JobRow, QueueRow
 from queuectl.domain.job import Job, State
 from queuectl.service import workers
+from queuectl.service.expiry import EXPIRABLE
 from queuectl.service.rows import in_states, select_jobs, to_job
 
 
@@ -47,6 +48,8 @@ class Status:
     stop_requested: bool
     oldest_due: Job | None
     next_due_at: datetime | None
+    #: How many were not started by their deadline, and wait for a worker to move them.
+    overdue: int
 
 
 _LIVE = (
@@ -99,6 +102,7 @@ def _status(connection: Connection, alive: list[workers.Worker]) -> Status:
         stop_requested=any(worker.stop_mode is not None for worker in alive),
         oldest_due=_oldest_due(connection),
         next_due_at=_next_due(connection),
+        overdue=_count_overdue(connection),
     )
 
 
@@ -151,6 +155,11 @@ def _oldest_due(connection: Connection) -> Job | None:
         candidates += [to_job(row) for row in connection.execute(query)]
     due = [job for job in candidates if job.run_at <= datetime.now(UTC)]
     return min(due, key=lambda job: (job.run_at, job.seq), default=None)
+
+
+def _count_overdue(connection: Connection) -> int:
+    query = select(func.count()).select_from(JobRow).where(EXPIRABLE)
+    return connection.execute(query.where(JobRow.deadline <= datetime.now(UTC))).scalar_one()
 
 
 def _next_due(connection: Connection) -> datetime | None:

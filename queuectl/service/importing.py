@@ -60,6 +60,7 @@ _LIVED = frozenset(
         "cancel_requested_at",
         "cancel_reason",
         "needed",
+        "deadline",
     }
 )
 
@@ -192,7 +193,7 @@ class _Import:
         """Insert everything."""
         names = {kind: plural for plural, kind in records.KINDS.items()}
         for kind, group in groupby(lines, key=lambda line: line.kind):
-            size = tables.BATCH_CHUNKS if kind == "output" else tables.BATCH_ROWS // 2
+            size = min(tables.batch_size(records.TABLES[kind]), tables.BATCH_ROWS // 2)
             while batch := list(islice(group, size)):
                 self._insert_batch(names[kind], kind, batch)
         self._require_letters()

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, bindparam, insert, select
 from queuectl.db.bulk import insert_columns
 from queuectl.db.models import JobRow, TagRow
 from queuectl.domain.options import Options
+from queuectl.service.inputs import insert_inputs
 from queuectl.service.needs import Bonds, insert_bonds
 from queuectl.service.spool import Draft
 
@@ -63,6 +64,7 @@ def insert_jobs(
     if tags:
         connection.execute(_INSERT_TAG, tags)
     insert_bonds(connection, bonds)
+    insert_inputs(connection, drafts, ids)
 
 
 def _columns(
@@ -97,6 +99,10 @@ def _columns(
         "name": said.name,
         "unique_key": said.unique,
         "request_digest": said.digest,
+        "deadline": [
+            now + timedelta(seconds=end) if isinstance(end, float) else end for end in said.deadline
+        ],
+        "stdin_bytes": [None if content is None else len(content) for content in said.stdin],
         "created_at": [now] * len(drafts),
         "updated_at": [now] * len(drafts),
         **(_bound(ids, states, now, bonds) if bonds.needs else {}),

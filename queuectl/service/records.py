@@ -59,6 +59,7 @@ KINDS = {
     "dead_letters": "dead_letter",
     "tags": "tag",
     "dependencies": "dependency",
+    "inputs": "input",
 }
 TABLES = {kind: tables.TABLES[name] for name, kind in KINDS.items()}
 #: The column that a line names by the job's id instead.

@@ -30,7 +30,7 @@ def dependents_of(connection: Connection, job: Job) -> list[tuple[Job, Condition
         select(JobRow.id, DependencyRow.condition)
         .join(DependencyRow, DependencyRow.job_seq == JobRow.seq)
         .where(DependencyRow.needed_id == job.id)
-        .order_by(JobRow.seq)
+        .order_by(DependencyRow.job_seq)
         .limit(MOST_JOBS)
     )
     rows = connection.execute(query).all()

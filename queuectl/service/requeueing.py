@@ -66,6 +66,7 @@ def requeue_rows(connection: Connection, seqs: list[int]) -> None:
             finished_at=None,
             cancel_requested_at=None,
             cancel_reason=None,
+            deadline=None,  # whoever retries it wants it now
         )
     )
     try:

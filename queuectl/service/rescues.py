@@ -121,6 +121,7 @@ def _rescue(
     rule = config.load(connection).backoff_rule
     hosts = {row.id: row for row in connection.execute(select(WorkerRow))}
     jobs = _lock_orphans(connection)
+    store.forget()  # one of them may have the next deadline
     for job in jobs:
         if _is_unstarted(job, started):
             _give_back(connection, job, now)

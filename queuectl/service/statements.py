@@ -22,6 +22,7 @@ from sqlalchemy import (
 from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow, QueueRow, WorkerRow
 from queuectl.db.prepared import Prepared
 from queuectl.domain.job import State
+from queuectl.service.expiry import NEXT_DEADLINE
 from queuectl.service.limits import HAS_PLACE, IS_WAITED_IN
 from queuectl.service.rows import ATTEMPT_FIELDS
 
@@ -46,6 +47,7 @@ class Candidate(NamedTuple):
     crashes: int
     runs: int
     needed: int
+    stdin_bytes: int | None
 
 
 def _literal(state: State) -> Any:
@@ -56,9 +58,9 @@ def _literal(state: State) -> Any:
 _DUE_STATES = (_literal(State.SCHEDULED), _literal(State.FAILED))
 
 #: Rows are locked where writers work side by side; SQLite has one writer and says none of it.
-_OWN_ROW = select(WorkerRow.state, WorkerRow.stop_mode, WorkerRow.orders).where(
-    WorkerRow.id == bindparam("worker_id")
-)
+_OWN_ROW = select(
+    WorkerRow.state, WorkerRow.stop_mode, WorkerRow.orders, NEXT_DEADLINE.label("next_deadline")
+).where(WorkerRow.id == bindparam("worker_id"))
 OWN_ROW = Prepared(_OWN_ROW)
 #: Nobody may declare this worker dead until its turn is over.
 OWN_ROW_KEPT = Prepared(_OWN_ROW.with_for_update(read=True))

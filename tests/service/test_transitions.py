@@ -120,6 +120,19 @@ def wait_in_every_way(store: Store, actor: Actor) -> None:
         actor.settle(claim, Ending.FAILED if claim.id == "dies" else Ending.COMPLETED)
     again = Selection(("revoked", "completes", "dies", "cancelled"))
     requeueing.retry(store, choose(store, again, among=State, verb="meant"))
+    expire_in_every_state(store, actor)
+
+
+def expire_in_every_state(store: Store, actor: Actor) -> None:
+    for fields in ({"hold": True}, {"delay": "1h"}, {"after": ["revoked"]}, {}):
+        add(store, deadline="2h", **fields)
+    past = update(JobRow).where(JobRow.deadline.is_not(None))
+    store.write(
+        lambda connection: connection.execute(
+            past.values(deadline=datetime(2001, 1, 1, tzinfo=UTC))
+        )
+    )
+    actor.turn()
 
 
 def test_the_services_make_every_change_and_no_other(store: Store, hire: Hire) -> None:
