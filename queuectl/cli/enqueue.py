@@ -121,7 +121,7 @@ def enqueue(
     queuectl enqueue --after job1 -- ./report.sh
     find . -name '*.jpg' | queuectl enqueue --each - 'convert {} {.}.png'
     """
-    fields = {
+    fields: dict[str, Any] = {
         "id": id,
         "queue": queue,
         "priority": priority,

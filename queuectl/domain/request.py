@@ -291,6 +291,10 @@ def describe_problem(detail: ErrorDetails) -> str:
     return f"{field}: {reason}" if field else reason
 
 
+#: Fields whose values are not repeated before what is wrong with them.
+_SAID_WHOLE = frozenset({"", "env", "command", "stdin", "after", "after_any", "after_failure"})
+
+
 def _reason(detail: ErrorDetails, field: str) -> str:
     kind, shown = detail["type"], _shorten(detail["input"])
     if kind == "missing":
@@ -303,7 +307,7 @@ def _reason(detail: ErrorDetails, field: str) -> str:
         return "must be valid Unicode (it holds a lone surrogate)"
     if kind == "value_error":
         reason = str(detail["ctx"]["error"])
-        return reason if field in ("", "env", "command", "stdin") else f"{shown} {reason}".strip()
+        return reason if field in _SAID_WHOLE else f"{shown} {reason}".strip()
     message = detail["msg"].removeprefix("Input ").removeprefix("should").strip()
     return f"{shown} must {message}" if detail["msg"].startswith("Input should") else detail["msg"]
 

@@ -1,4 +1,4 @@
-"""What jobs get as their standard input: kept apart, and read only for claims of jobs that have it."""
+"""What jobs get as their standard input: kept apart, and read only for those that have any."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """One attempt: start the command, watch its time, see its end.
 
 The command runs as ``/bin/sh -c COMMAND`` in a session of its own, so that it has no terminal, with
-end of file as its input, or what was kept for it, and its output in a pipe that this worker reads. Its end is the end of its
-shell. The order of what follows matters:
+end of file as its input, or what was kept for it, and its output in a pipe that this worker reads.
+Its end is the end of its shell. The order of what follows matters:
 
     1. the pidfd becomes readable: the shell is a zombie, and its number still belongs to it
     2. the process group is killed, by that number, which nobody else can have yet

@@ -22,6 +22,8 @@ from queuectl.service import (
     counts,
     dead_letters,
     explanation,
+    exporting,
+    importing,
     jobs,
     pruning,
     queues,
@@ -386,6 +388,29 @@ def test_an_idle_worker_hears_of_what_was_let_go(store: Store, hire: Hire) -> No
         busy.settle(claim)
 
         assert bell.wait(10)
+
+
+def test_what_is_imported_waits_for_the_jobs_of_this_store(store: Store, hire: Hire) -> None:
+    for name in ("there", "missing"):
+        add(store, id=name)
+    add(store, id="waits", after=["there"], queue="moved")
+    add(store, id="lost", after=["missing"], queue="moved")
+    lines: list[str] = []
+    exporting.export(store, lines.append, exporting.Part(queue="moved"))
+    cancel(store, "missing")
+    for queue in ("moved", "default"):
+        queues.purge(store, queues.find_waiting(store, queue))
+    choice = pruning.choose(store, [State.CANCELLED], older_than_seconds=0)
+    pruning.prune(store, choice, pruning.find_some(store, choice, State.CANCELLED))
+    add(store, id="there")
+
+    importing.import_(store, lambda: lines, "FILE")
+
+    assert states(store, "there", "waits", "lost") == ["pending", "blocked", "cancelled"]
+    assert reason_of(store, "lost") == "job missing was deleted"
+    actor = hire()
+    end(actor, "there")
+    end(actor, "waits")
 
 
 # Told
