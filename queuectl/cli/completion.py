@@ -30,6 +30,7 @@ _DETECT = "auto"
 _DESCRIPTION = 60
 _STATES = (
     "held",
+    "blocked",
     "scheduled",
     "pending",
     "processing",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from queuectl.cli import render
-from queuectl.domain import request
+from queuectl.domain import durations, request
 from queuectl.errors import InvalidInput
 
 
@@ -29,6 +30,23 @@ def parse_when(text: str, option: str) -> str:
             f"{option}: {text[:40]!r} is over: it was {tell(found)}", hint="name a time to come"
         )
     return found.isoformat()
+
+
+def parse_deadline(text: str) -> str:
+    """Return a duration as it is, an instant as RFC 3339; raises InvalidInput for one in the past.
+
+    Words are read as ``parse_when`` reads them.
+    """
+    with suppress(ValueError):
+        durations.parse_duration(text)
+        return text
+    found = parse_when(text, "--deadline")
+    instant = request.parse_instant(found)
+    if instant is not None and instant <= datetime.now(UTC):
+        raise InvalidInput(
+            f"--deadline {text[:40]!r} is over: {tell(instant)}", hint="name a time to come, or 3h"
+        )
+    return found
 
 
 def _read_words(text: str) -> datetime | None:

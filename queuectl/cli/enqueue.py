@@ -24,6 +24,8 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 #: Jobs that are read back at a time to print them.
 _PRINTED_AT_ONCE = 500
+#: Jobs that are named one by one in notes, at most.
+_TOLD_JOBS = 5
 
 
 @app.command(
@@ -84,7 +86,22 @@ def enqueue(
             help="While a job with this key waits or runs, answer with its id and change nothing.",
         ),
     ] = None,
+    deadline: Annotated[
+        str | None,
+        typer.Option(
+            "--deadline",
+            metavar="WHEN|TIME",
+            help="Not started by then (18:00) or so much later (3h): dead letter, expired.",
+        ),
+    ] = None,
+    after: job_options.After = None,
+    after_any: job_options.AfterAny = None,
+    after_failure: job_options.AfterFailure = None,
     hold: Annotated[bool, typer.Option("--hold", help="It waits until: queuectl release.")] = False,
+    stdin: Annotated[
+        bool,
+        typer.Option("--stdin", help="Keep this standard input, up to 1 MiB, for each attempt."),
+    ] = False,
     wait: Annotated[
         bool, typer.Option("--wait", "-w", help="Wait until it has ended; leave as it did.")
     ] = False,
@@ -101,9 +118,10 @@ def enqueue(
     queuectl enqueue --queue builds 'make && make test'
     queuectl enqueue '{"id": "job1", "command": "sleep 2"}'
     queuectl enqueue --file jobs.jsonl
+    queuectl enqueue --after job1 -- ./report.sh
     find . -name '*.jpg' | queuectl enqueue --each - 'convert {} {.}.png'
     """
-    fields = {
+    fields: dict[str, Any] = {
         "id": id,
         "queue": queue,
         "priority": priority,
@@ -118,9 +136,18 @@ def enqueue(
         "tags": tag,
         "unique": unique,
         "hold": hold or None,
+        "stdin": None,
+        "deadline": deadline,
+        "after": after,
+        "after_any": after_any,
+        "after_failure": after_failure,
     }
     if run_at is not None:
         fields["run_at"] = dates.parse_when(run_at, "--run-at")
+    if deadline is not None:
+        fields["deadline"] = dates.parse_deadline(deadline)
+    if stdin:
+        fields["stdin"] = _read_stdin(words or [], many=file is not None or each is not None)
     how = _How(as_json=json, dry_run=dry_run, wait=wait, follow=follow)
     per_line.refuse_mixtures(file=file, each=each, null=null)
     if follow and (file is not None or each is not None):
@@ -141,6 +168,29 @@ def enqueue(
         _enqueue_file(ctx, each, read, how)
     else:
         _enqueue_one(ctx, _request(ctx, words or [], fields), how)
+
+
+def _read_stdin(words: list[str], *, many: bool) -> bytes | None:
+    """Return what there is to keep; None where another refusal comes. Raises InvalidInput."""
+    if many:
+        raise InvalidInput(
+            "--stdin is for one job", hint='a job of a file brings its own: {"stdin": "..."}'
+        )
+    if not words or words[0].startswith("{"):
+        return None
+    if sys.stdin is None or sys.stdin.closed:
+        raise InvalidInput("stdin is closed", hint="hand the input over through a pipe or a file")
+    if render.is_terminal(sys.stdin):
+        raise InvalidInput(
+            "--stdin is not for what is typed", hint="write: queuectl enqueue --stdin ... < FILE"
+        )
+    content = sys.stdin.buffer.read(request.LARGEST_STDIN_BYTES + 1)
+    if len(content) > request.LARGEST_STDIN_BYTES:
+        raise InvalidInput(
+            f"stdin is longer than {request.LARGEST_STDIN_BYTES} bytes, and was not kept",
+            hint="put it into a file, and let the command read that",
+        )
+    return content
 
 
 def _request(ctx: typer.Context, words: list[str], fields: dict[str, Any]) -> request.JobRequest:
@@ -299,6 +349,10 @@ def _tell(store: engine.Store, receipt: jobs.Receipt) -> None:
         count = len(receipt.unique)
         which = f"job {receipt.unique[0]} has" if count == 1 else f"{count} of the jobs have"
         render.note(f"{which} that unique key and not ended; nothing was added")
+    for job_id, reason in list(receipt.doomed.items())[:_TOLD_JOBS]:
+        render.note(f"job {job_id} cannot start: {reason}")
+    if len(receipt.doomed) > _TOLD_JOBS:
+        render.note(f"{len(receipt.doomed) - _TOLD_JOBS} more cannot start, for such reasons")
     with suppress(StoreError):  # it is stored, whether or not this can be told
         if not headcount.count_alive(store):
             render.note("no worker is running; start one with: queuectl worker start")

@@ -57,6 +57,33 @@ Tag = Annotated[
         autocompletion=completion.complete_tag,
     ),
 ]
+After = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--after",
+        metavar="ID",
+        help="Not before that job has completed; repeatable. Cancelled if it does not.",
+        autocompletion=completion.complete_job,
+    ),
+]
+AfterAny = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--after-any",
+        metavar="ID",
+        help="Not before that job has ended, however; repeatable.",
+        autocompletion=completion.complete_job,
+    ),
+]
+AfterFailure = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--after-failure",
+        metavar="ID",
+        help="Only if that job, or one of several, dies or is cancelled; repeatable.",
+        autocompletion=completion.complete_job,
+    ),
+]
 Words = Annotated[
     list[str] | None,
     typer.Argument(

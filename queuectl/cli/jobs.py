@@ -13,6 +13,7 @@ from queuectl.cli import completion, objects, options, render
 from queuectl.cli.store import open_store
 from queuectl.domain import durations
 from queuectl.domain import job as domain
+from queuectl.domain.dependency import Condition, Need, NeededJob
 from queuectl.domain.text import escape_line
 from queuectl.service import jobs, logs
 from queuectl.settings import StoreLocation
@@ -124,12 +125,16 @@ def show_history(location: StoreLocation, history: jobs.JobHistory, *, as_json: 
         ("queue", job.queue + (f", priority {job.priority}" if job.priority else "")),
         ("folder", escape_line(job.cwd or "-")),
         ("variables", ", ".join(escape_line(name) for name in sorted(job.env or ()))),
+        ("stdin", "" if job.stdin_bytes is None else f"{job.stdin_bytes} bytes"),
         ("timeout", _duration(job.timeout_seconds)),
         ("created", _at(job.created_at)),
         ("due", _at(job.run_at) if job.state in ("scheduled", "failed", "pending") else ""),
+        ("deadline", _at(job.deadline) + _overdue(job)),
         ("claimed", f"{_at(job.claimed_at)} by {job.worker_id}" if job.claimed_at else ""),
         ("frozen", _at(job.frozen_at)),
         ("cancelled", _cancelled(job)),
+        ("needs", ", ".join(_need(needed) for needed in history.needs)),
+        ("needed by", ", ".join(_dependent(*each) for each in history.dependents)),
         ("finished", _at(job.finished_at)),
         ("died", f"{_at(history.died_at)}: {history.dead_reason}" if history.died_at else ""),
         ("crashes", str(job.crashes or "")),
@@ -151,10 +156,32 @@ def _origin(job: domain.Job) -> str:
 
 
 def _cancelled(job: domain.Job) -> str:
-    if job.cancel_requested_at is None:
-        return ""
     reason = f": {escape_line(job.cancel_reason)}" if job.cancel_reason else ""
-    return _at(job.cancel_requested_at) + reason
+    # One that was cancelled for the end of another job was asked for by nobody.
+    return _at(job.cancel_requested_at) + reason if job.cancel_requested_at else reason[2:]
+
+
+def _overdue(job: domain.Job) -> str:
+    """Return what becomes of a job that should have been started by now."""
+    if not job.is_overdue(datetime.now(UTC)):
+        return ""
+    return ", too late: a worker moves it to the dead letter queue"
+
+
+def _need(needed: NeededJob) -> str:
+    """Return a needed job with how it stands: ``a (completed)``, ``b (any end; running)``."""
+    stands = needed.need.outcome or (needed.job.state if needed.job is not None else "gone")
+    return f"{needed.need.id} ({wanted(needed.need.condition)}{stands})"
+
+
+def _dependent(job: domain.Job, condition: Condition) -> str:
+    return f"{job.id} ({wanted(condition)}{job.state})"
+
+
+def wanted(condition: Condition) -> str:
+    """Return which end is wanted where it is not the usual one: ``any end; ``."""
+    words = {Condition.ANY: "any end; ", Condition.FAILURE: "its failure; "}
+    return words.get(condition, "")
 
 
 def _progress(job: domain.Job) -> str:
@@ -245,12 +272,23 @@ def _log_path(location: StoreLocation, job: domain.Job) -> Any:
     return path if path.exists() else None
 
 
+def need_object(need: Need, job: domain.Job | None) -> dict[str, Any]:
+    """Return a needed job: how it is to end, how it did (null: not yet), and how it stands now."""
+    state = None if job is None else job.state
+    return {"id": need.id, "condition": need.condition, "outcome": need.outcome, "state": state}
+
+
 def history_object(location: StoreLocation, history: jobs.JobHistory) -> dict[str, Any]:
     """Return a job with its attempts, why it is dead, and where its last output is."""
     path = _log_path(location, history.job)
     return {
         **objects.job_object(history.job),
         "tags": history.tags,
+        "needs": [need_object(needed.need, needed.job) for needed in history.needs],
+        "needed_by": [
+            {"id": job.id, "condition": condition, "state": job.state}
+            for job, condition in history.dependents
+        ],
         "dead_reason": history.dead_reason,
         "died_at": history.died_at,
         "output_path": None if path is None else str(path),

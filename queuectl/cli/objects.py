@@ -37,6 +37,8 @@ def job_object(job: domain.Job) -> dict[str, Any]:
         "cancel_reason": job.cancel_reason,
         "schedule": job.schedule,
         "scheduled_for": job.scheduled_for,
+        "deadline": job.deadline,
+        "stdin_bytes": job.stdin_bytes,
     }
 
 

@@ -13,6 +13,7 @@ from queuectl.cli import render
 from queuectl.cli.store import location, open_store
 from queuectl.db import engine, schema
 from queuectl.domain import durations, request
+from queuectl.domain.dependency import FIELDS
 from queuectl.domain.text import escape_line
 from queuectl.service import rehearsal
 
@@ -92,6 +93,8 @@ def _describe(job: rehearsal.PlannedJob) -> str:
         f"priority {job.priority}" if job.priority else "",
         f"folder {escape_line(job.cwd)}" if job.cwd else "",
         "variables " + " ".join(escape_line(name) for name in sorted(job.env)) if job.env else "",
+        *(f"{name.replace('_', ' ')} {', '.join(refs)}" for name, refs in job.needs.items()),
+        f"stdin of {job.stdin_bytes} bytes" if job.stdin_bytes is not None else "",
         f"timeout {durations.format_duration(job.timeout_seconds)}" if job.timeout_seconds else "",
     ]
     return ", ".join(filter(None, facts))
@@ -109,6 +112,8 @@ def _timetable(job: rehearsal.PlannedJob) -> str:
     if len(pauses) > _TOLD_PAUSES:
         told.append(f"... {job.max_retries}")
     after = f"after failure {', '.join(told)}; " if told else ""
+    if job.deadline is not None:
+        start += f", by {render.instant(job.deadline)}"
     return f"attempt 1 {start}; {after}after failure {job.max_retries + 1}: dead"
 
 
@@ -121,12 +126,15 @@ def _planned_object(job: rehearsal.PlannedJob) -> dict[str, Any]:
         "queue": job.queue,
         "priority": job.priority,
         "run_at": job.run_at,
+        "deadline": job.deadline,
+        "stdin_bytes": job.stdin_bytes,
         "max_retries": job.max_retries,
         "timeout_seconds": job.timeout_seconds,
         "backoff_base": job.backoff_base,
         "backoff_max_seconds": job.backoff_max_seconds,
         "cwd": job.cwd,
         "env": sorted(job.env or ()),
+        **{name: job.needs.get(name, []) for name in FIELDS},
         "pauses": [
             {
                 "first_failure": pause.first,

@@ -214,8 +214,8 @@ def purge(
 ) -> None:
     """Delete the jobs of a queue that wait, with their history and output, for good.
 
-    Those that are pending, scheduled, or failed and in their backoff. What runs goes on; what is
-    dead stays in the dead letter queue.
+    Those that are pending, blocked, scheduled, or failed and in their backoff. What runs goes on;
+    what is dead stays in the dead letter queue.
     """
     store = open_store(ctx)
     waiting = queues.find_waiting(store, name)

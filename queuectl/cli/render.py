@@ -32,6 +32,7 @@ _UNSAFE_IN_JSON = (
 _WORTH_A_BAR = 2
 _STATE_COLOURS = {
     "held": "blue",
+    "blocked": "blue",
     "completed": "green",
     "processing": "cyan",
     "scheduled": "blue",
@@ -267,6 +268,13 @@ _WIDTHS = (" ▏▎▍▌▋▊▉█", "        #")
 
 def _signs(signs: tuple[str, str]) -> str:
     return signs["utf" not in (sys.stdout.encoding or "").lower()]
+
+
+def branches() -> tuple[str, str, str, str]:
+    """Return what a tree is drawn with: before a branch, the last one, below each of them."""
+    if "utf" in (sys.stdout.encoding or "").lower():
+        return "├── ", "└── ", "│   ", "    "
+    return "|-- ", "`-- ", "|   ", "    "
 
 
 def sparkline(amounts: Sequence[int]) -> str:

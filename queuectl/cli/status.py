@@ -22,6 +22,7 @@ _EXAMPLES = (
 #: The states in the order in which a job goes through them.
 _ORDER = (
     "held",
+    "blocked",
     "scheduled",
     "pending",
     "processing",
@@ -72,6 +73,10 @@ def _show_activity(seen: counts.Status) -> None:
         job = seen.oldest_due
         since = render.relative(job.run_at)
         render.out(f"oldest due  {job.id} ({since}): {escape_line(job.command)[:60]}")
+    if seen.overdue:
+        render.out(
+            f"overdue     {seen.overdue} past their deadline, for a worker to move to the DLQ"
+        )
     if seen.next_due_at is not None:
         render.out(f"next due    {render.relative(seen.next_due_at)}")
 
@@ -108,4 +113,5 @@ def _status_object(seen: counts.Status) -> dict[str, Any]:
         "stop_requested": seen.stop_requested,
         "oldest_due": None if due is None else objects.job_object(due),
         "next_due_at": seen.next_due_at,
+        "overdue": seen.overdue,
     }

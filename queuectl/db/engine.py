@@ -103,7 +103,7 @@ class Store:
         return lambda: result
 
     def forget(self) -> None:
-        """Ask anew for what was remembered: a transaction of this store's own has changed it."""
+        """Ask anew for what is remembered: this store's own transaction changes some of it."""
         self._remembered.clear()
 
     def data_version(self) -> int | None:

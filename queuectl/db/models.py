@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     DateTime,
     Float,
@@ -26,7 +27,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
 #: The migration that these tables stand for; a test holds it to the newest one in ``migrations/``.
-SCHEMA_REVISION = "0006"
+SCHEMA_REVISION = "0007"
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -116,11 +117,17 @@ class JobRow(Base):
     #: The schedule that made it, which may be gone, and the tick for which it did.
     schedule: Mapped[str | None] = mapped_column(_name(128))
     scheduled_for: Mapped[datetime | None]
+    #: 1 once another job has named it as one that it needs: its end is passed on.
+    needed: Mapped[int] = mapped_column(Integer, server_default="0")
+    #: It is not started after this; null: whenever its turn comes.
+    deadline: Mapped[datetime | None]
+    #: How much it gets as its standard input; null: none is kept for it.
+    stdin_bytes: Mapped[int | None] = mapped_column(Integer)
 
     __table_args__ = (
         CheckConstraint(
-            "state IN ('held', 'scheduled', 'pending', 'processing', 'completed', 'failed', 'dead',"
-            " 'cancelled')",
+            "state IN ('blocked', 'held', 'scheduled', 'pending', 'processing', 'completed',"
+            " 'failed', 'dead', 'cancelled')",
             name="state",
         ),
         # A sequence number names output files, so it must never be used again.
@@ -151,12 +158,19 @@ _partial_index(
     where="state IN ('completed', 'dead', 'cancelled')",
 )
 _partial_index("ix_jobs_held", _jobs.queue, _jobs.seq, where="state = 'held'")
+_partial_index("ix_jobs_blocked", _jobs.queue, _jobs.seq, where="state = 'blocked'")
+_partial_index(
+    "ix_jobs_deadline",
+    _jobs.deadline,
+    where="deadline IS NOT NULL AND runs = 0"
+    " AND state IN ('held', 'blocked', 'scheduled', 'pending')",
+)
 _partial_index("ix_jobs_name", _jobs.name, _jobs.seq, where="name IS NOT NULL")
 _partial_index(
     "ix_jobs_unique_key",
     _jobs.unique_key,
     where="unique_key IS NOT NULL"
-    " AND state IN ('held', 'scheduled', 'pending', 'processing', 'failed')",
+    " AND state IN ('held', 'blocked', 'scheduled', 'pending', 'processing', 'failed')",
     unique=True,
 )
 # A tick makes one job, whoever else thinks that it is due.
@@ -173,7 +187,7 @@ _partial_index(
     _jobs.schedule,
     _jobs.seq,
     where="schedule IS NOT NULL"
-    " AND state IN ('held', 'scheduled', 'pending', 'processing', 'failed')",
+    " AND state IN ('held', 'blocked', 'scheduled', 'pending', 'processing', 'failed')",
 )
 
 
@@ -188,6 +202,42 @@ class TagRow(Base):
     tag: Mapped[str] = mapped_column(_name(128), primary_key=True)
 
     __table_args__ = (Index("ix_tags_tag_job_seq", "tag", "job_seq"), {"sqlite_with_rowid": False})
+
+
+class InputRow(Base):
+    """What a job gets as its standard input, apart from its row, which is read at every turn."""
+
+    __tablename__ = "inputs"
+
+    job_seq: Mapped[int] = mapped_column(
+        LARGE, ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class DependencyRow(Base):
+    """A job that another one needs. It is named by its id, as it may be deleted when it has ended.
+
+    ``outcome`` follows the needed job: service/dependencies.py says how.
+    """
+
+    __tablename__ = "dependencies"
+
+    job_seq: Mapped[int] = mapped_column(
+        LARGE, ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True
+    )
+    needed_id: Mapped[str] = mapped_column(_name(128), primary_key=True)
+    #: ``success``, ``any`` or ``failure``.
+    condition: Mapped[str] = mapped_column(String(8))
+    #: The state in which it ended, or ``deleted``; null: it has not ended.
+    outcome: Mapped[str | None] = mapped_column(String(16))
+    #: Whether the way it ended is why the job was cancelled.
+    fatal: Mapped[bool] = mapped_column(Boolean)
+
+    __table_args__ = (
+        Index("ix_dependencies_needed_id_job_seq", "needed_id", "job_seq"),
+        {"sqlite_with_rowid": False},
+    )
 
 
 class AttemptRow(Base):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from queuectl.domain.dependency import Condition, NeededJob, can_end_well
 from queuectl.domain.durations import format_duration
 from queuectl.domain.job import FINISHED, Attempt, Job, State
 
@@ -48,6 +49,8 @@ class Situation:
     last: Attempt | None
     died_at: datetime | None
     dead_reason: str | None
+    #: What it needs.
+    needs: Sequence[NeededJob] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +68,10 @@ def explain(seen: Situation) -> list[Reason]:
         return [_ended(seen)]
     if seen.job.state is State.PROCESSING:
         return [_runs(seen)]
-    found = [*_too_soon(seen), *_paused(seen), *_unserved(seen)]
-    if seen.job.run_at <= seen.now:
+    if seen.job.is_overdue(seen.now):
+        return [*_overdue(seen), *_unserved(seen)]
+    found = [*_blocked(seen), *_too_soon(seen), *_paused(seen), *_unserved(seen)]
+    if seen.job.run_at <= seen.now and seen.job.state is not State.BLOCKED:
         found += [*_full(seen), *_busy(seen), *_crashed(seen), *_behind(seen)]
     return found or [_about_to_run(seen)]
 
@@ -85,7 +90,13 @@ def _ended(seen: Situation) -> Reason:
     if job.state is State.COMPLETED:
         return Reason("completed", f"it has completed{where}: {_at(seen, job.finished_at)}")
     when = job.finished_at or job.updated_at
-    return Reason("cancelled", f"it was cancelled: {_at(seen, when)}")
+    reason = f": {job.cancel_reason}" if job.cancel_reason else ""
+    text = f"it was cancelled{reason}: {_at(seen, when)}"
+    fatal = next((needed.need for needed in seen.needs if needed.need.fatal), None)
+    hint = None
+    if fatal is not None:
+        hint = f"queuectl tree {job.id} shows what to retry; it comes back with that"
+    return Reason("cancelled", text, hint)
 
 
 def _runs(seen: Situation) -> Reason:
@@ -110,6 +121,53 @@ def _runs(seen: Situation) -> Reason:
         f"it ran, {attempt}, {since}, in {gone}, which is gone{lease}; a worker takes it back",
         "queuectl worker start, on that machine, or anywhere when the lease is over",
     )
+
+
+def _overdue(seen: Situation) -> list[Reason]:
+    text = (
+        f"it was to be started by {_at(seen, seen.job.deadline)}, and is not any more: a worker's"
+        " next turn moves it to the dead letter queue"
+    )
+    return [Reason("deadline-passed", text, f"queuectl dlq retry {seen.job.id}, after that")]
+
+
+def _blocked(seen: Situation) -> list[Reason]:
+    if seen.job.state is not State.BLOCKED:
+        return []
+    needs = [needed.need for needed in seen.needs]
+    failed = any(
+        need.condition is Condition.FAILURE and need.outcome and not need.ended_well
+        for need in needs
+    )
+    return [
+        _awaits(needed)
+        for needed in seen.needs
+        if needed.need.outcome is None
+        and not (failed and needed.need.condition is Condition.FAILURE)
+    ]
+
+
+def _awaits(needed: NeededJob) -> Reason:
+    """Return for which job it waits, to which end, and whether that can still come."""
+    need, job = needed.need, needed.job
+    ends = {
+        Condition.SUCCESS: "complete",
+        Condition.ANY: "end",
+        Condition.FAILURE: "fail",
+    }
+    text = f"it waits for job {need.id} to {ends[need.condition]}"
+    if job is None:  # it was deleted by hand
+        return Reason("blocked", f"{text}, which is gone", "cancel this one, or retry it then")
+    text += f"; that one is {job.state}"
+    hint = f"queuectl explain {job.id}"
+    if not can_end_well(job):
+        text += ", was asked to be cancelled and cannot complete any more"
+    elif job.state is State.HELD:
+        hint = f"queuectl release {job.id}"
+        text += " and can still complete when it is released"
+    else:
+        text += " and can still complete"
+    return Reason("blocked", text, hint)
 
 
 def _too_soon(seen: Situation) -> list[Reason]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -11,6 +11,7 @@ class State(StrEnum):
     """Where a job stands."""
 
     HELD = "held"  #: waits until somebody releases it
+    BLOCKED = "blocked"  #: waits for other jobs to end
     SCHEDULED = "scheduled"  #: its run_at lies ahead
     PENDING = "pending"  #: ready to be claimed
     PROCESSING = "processing"  #: claimed by a worker
@@ -28,16 +29,19 @@ LIVE = frozenset(State) - FINISHED
 
 #: Every change of state there is; a test holds the services to it.
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.HELD: frozenset({State.PENDING, State.SCHEDULED, State.CANCELLED}),
-    State.SCHEDULED: frozenset({State.PENDING, State.CANCELLED}),
-    State.PENDING: frozenset({State.PROCESSING, State.CANCELLED}),
+    State.HELD: frozenset(
+        {State.BLOCKED, State.PENDING, State.SCHEDULED, State.CANCELLED, State.DEAD}
+    ),
+    State.BLOCKED: frozenset({State.PENDING, State.SCHEDULED, State.CANCELLED, State.DEAD}),
+    State.SCHEDULED: frozenset({State.PENDING, State.CANCELLED, State.DEAD}),
+    State.PENDING: frozenset({State.PROCESSING, State.CANCELLED, State.DEAD}),
     State.PROCESSING: frozenset(
         {State.COMPLETED, State.FAILED, State.DEAD, State.PENDING, State.CANCELLED}
     ),
     State.FAILED: frozenset({State.PENDING, State.CANCELLED}),
-    State.COMPLETED: frozenset({State.PENDING}),
-    State.DEAD: frozenset({State.PENDING}),
-    State.CANCELLED: frozenset({State.PENDING}),
+    State.COMPLETED: frozenset({State.PENDING, State.BLOCKED}),
+    State.DEAD: frozenset({State.PENDING, State.BLOCKED}),
+    State.CANCELLED: frozenset({State.PENDING, State.BLOCKED}),
 }
 
 
@@ -90,6 +94,18 @@ class Job:
     #: The schedule that made it, and the tick for which it did.
     schedule: str | None
     scheduled_for: datetime | None
+    deadline: datetime | None
+    stdin_bytes: int | None
+
+    def is_overdue(self, now: datetime) -> bool:
+        """Whether it was not started by its deadline, and no worker has looked since."""
+        never = self.runs == 0 and self.state in (
+            State.HELD,
+            State.BLOCKED,
+            State.SCHEDULED,
+            State.PENDING,
+        )
+        return never and self.deadline is not None and self.deadline <= now
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +149,11 @@ class Claim:
     crashes: int
     #: The tick of its schedule, if one made it.
     scheduled_for: datetime | None = None
+    #: 1 if another job waits for its end, as far as the claim saw.
+    needed: int = 0
+    #: The size of its standard input, and that itself; None: it has none.
+    stdin_bytes: int | None = None
+    stdin: bytes | None = field(default=None, repr=False)
 
     @property
     def mark(self) -> str:

@@ -29,6 +29,8 @@ LONGEST_COMMAND_BYTES = 128 * 1024 - 1
 LARGEST_ENV_BYTES = 256 * 1024
 #: One job's JSON, in bytes.
 LARGEST_JOB_BYTES = 1024 * 1024
+#: What is kept of a job's standard input, in bytes.
+LARGEST_STDIN_BYTES = 1024 * 1024
 #: Ids that the command line gives a meaning of its own.
 RESERVED_IDS = frozenset({"last"})
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:\-]{0,127}$"
@@ -137,15 +139,44 @@ def parse_instant(value: object) -> datetime | None:
     raise ValueError("must be an RFC 3339 date with its zone, like 2026-11-24T18:00:00Z")
 
 
+def _instant_or_duration(value: object) -> datetime | float | None:
+    """Return what ``2026-11-24T18:00:00Z``, ``3h`` or a number of seconds means."""
+    if isinstance(value, str) and _RFC_3339.fullmatch(value):
+        return parse_instant(value)
+    return _positive_duration(value)
+
+
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 #: What a job is called by people, or told apart by: any line of text.
 Label = Annotated[str, StringConstraints(max_length=128), AfterValidator(check_label)]
 
 
+def _check_stdin(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            value = value.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("must be valid Unicode (it holds a lone surrogate)") from error
+    if isinstance(value, bytes) and len(value) > LARGEST_STDIN_BYTES:
+        raise ValueError(f"must be at most {LARGEST_STDIN_BYTES} bytes long; name a file instead")
+    return value
+
+
+def _check_references(references: list[str]) -> list[str]:
+    for reference in references:
+        if not re.match(NAME_PATTERN.removesuffix("$") + r"\Z", reference):
+            raise ValueError(f"{reference[:60]!r} is no job's id: it {NAME_RULE}")
+    return sorted(set(references))
+
+
+#: Other jobs, by id, by any unique beginning of it, or ``last``.
+References = Annotated[list[str], Field(max_length=1000), AfterValidator(_check_references)]
+
+
 class JobRequest(BaseModel):
     """One job that somebody asks for. Durations in seconds, or as texts like ``1h30m``."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, ser_json_bytes="base64")
 
     command: Annotated[str, AfterValidator(check_command)]
     id: Annotated[Name, AfterValidator(check_id)] | None = None
@@ -164,11 +195,25 @@ class JobRequest(BaseModel):
     unique: Label | None = None
     #: Whether it waits until somebody releases it.
     hold: bool = False
+    #: What it reads from its standard input, at every attempt.
+    stdin: Annotated[bytes | None, BeforeValidator(_check_stdin)] = None
+    #: When it must have been started: an instant, or how long after it was enqueued.
+    deadline: Annotated[datetime | float | None, BeforeValidator(_instant_or_duration)] = None
+    #: Jobs that must have completed before it starts.
+    after: References | None = None
+    #: Jobs that must have ended, however.
+    after_any: References | None = None
+    #: Jobs of which one must have died or been cancelled.
+    after_failure: References | None = None
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
         if self.run_at is not None and self.delay is not None:
             raise ValueError("run_at and delay exclude each other: give one of them")
+        for start in (self.run_at, self.delay):
+            alike = start is not None and type(start) is type(self.deadline)
+            if alike and start >= self.deadline:  # type: ignore[operator]  # two instants, or numbers
+                raise ValueError("the deadline must be later than the start")
         return self
 
     def digest(self) -> str:
@@ -246,6 +291,10 @@ def describe_problem(detail: ErrorDetails) -> str:
     return f"{field}: {reason}" if field else reason
 
 
+#: Fields whose values are not repeated before what is wrong with them.
+_SAID_WHOLE = frozenset({"", "env", "command", "stdin", "after", "after_any", "after_failure"})
+
+
 def _reason(detail: ErrorDetails, field: str) -> str:
     kind, shown = detail["type"], _shorten(detail["input"])
     if kind == "missing":
@@ -258,7 +307,7 @@ def _reason(detail: ErrorDetails, field: str) -> str:
         return "must be valid Unicode (it holds a lone surrogate)"
     if kind == "value_error":
         reason = str(detail["ctx"]["error"])
-        return reason if field in ("", "env", "command") else f"{shown} {reason}".strip()
+        return reason if field in _SAID_WHOLE else f"{shown} {reason}".strip()
     message = detail["msg"].removeprefix("Input ").removeprefix("should").strip()
     return f"{shown} must {message}" if detail["msg"].startswith("Input should") else detail["msg"]
 

@@ -10,6 +10,8 @@ from queuectl.domain.job import CHARGED, Claim, Ending, Outcome, State
 
 EXHAUSTED = "retries exhausted"
 CRASHED = "crashed its worker"
+#: It was not started by its deadline.
+EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from queuectl.db.engine import Store
 from queuectl.db.models import JobRow
 from queuectl.domain.job import State
 from queuectl.domain.selection import Chosen
-from queuectl.service import orders
+from queuectl.service import dependencies, orders
 from queuectl.service.selection import in_chunks
 
 #: Where a job waits, and nobody holds a claim.
-WAITING = (State.HELD, State.SCHEDULED, State.PENDING, State.FAILED)
+WAITING = (State.HELD, State.BLOCKED, State.SCHEDULED, State.PENDING, State.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +61,14 @@ def cancel_in(connection: Connection, seqs: list[int], reason: str | None) -> li
             updated_at=now,
         )
     )
+    needed = [row.id for row in waiting if row.needed]
+    dependencies.pass_on(connection, dict.fromkeys(needed, State.CANCELLED.value))
     found = [(row.seq, Cancelled(row.id, runs=True)) for row in running]
     found += [(row.seq, Cancelled(row.id, runs=False)) for row in waiting]
     return [cancelled for _, cancelled in sorted(found, key=lambda pair: pair[0])]
 
 
 def _lock_waiting(connection: Connection, seqs: list[int]) -> list[Any]:
-    query = select(JobRow.seq, JobRow.id).where(JobRow.seq.in_(seqs), JobRow.state.in_(WAITING))
+    query = select(JobRow.seq, JobRow.id, JobRow.needed)
+    query = query.where(JobRow.seq.in_(seqs), JobRow.state.in_(WAITING))
     return list(connection.execute(query.order_by(JobRow.seq).with_for_update()))

@@ -3,7 +3,8 @@
 The protocol. A job's row says who may write it:
 
     pending      anybody may claim it: state, version + 1, runs + 1, worker_id
-    held         only a release, which makes it scheduled or pending
+    held         only a release, which makes it blocked, scheduled or pending
+    blocked      whoever ends the last job that it needs (service/dependencies.py)
     processing   only the holder of the claim, which is the pair (seq, version) that the claim
                  wrote, may settle it; whoever rescues from a dead worker adds one to the version,
                  so that the late result of a worker that was only paused matches no row
@@ -29,7 +30,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -41,7 +42,7 @@ from queuectl.domain.job import Claim, Outcome, State
 from queuectl.domain.options import Options
 from queuectl.domain.retry import Decision, decide
 from queuectl.errors import WorkerDeclaredDead
-from queuectl.service import chunks, config, limits, queues
+from queuectl.service import chunks, config, dependencies, expiry, inputs, limits, queues
 from queuectl.service.choice import Room, choose, rotation
 from queuectl.service.chunks import Shipment
 from queuectl.service.single import ask_standing, choose_single
@@ -50,6 +51,7 @@ from queuectl.service.statements import (
     GIVE_BACK,
     INSERT_ATTEMPT,
     INSERT_DEAD,
+    NEEDED,
     NEXT_DUE,
     OWN_ROW,
     OWN_ROW_KEPT,
@@ -114,11 +116,12 @@ class Outlook:
 
 
 class _Own(NamedTuple):
-    """What this worker's row says, and with it when the next tick of a schedule is."""
+    """What this worker's row says, and with it the next tick of a schedule and the next deadline."""
 
     stop_mode: str | None
     orders: int
     next_tick_at: datetime | None
+    next_deadline: datetime | None
 
 
 def take_turn(
@@ -141,7 +144,9 @@ def take_turn(
     try:
         turn, next_queue = store.write(lambda connection: _turn(connection, plan, _apply_at_once))
     except StaleRows:
-        turn, next_queue = store.write(lambda connection: _turn(connection, plan, _apply_each))
+        turn, next_queue = store.write(
+            lambda connection: _turn(connection, _look_again(connection, plan), _apply_each)
+        )
     claimant.next_queue = next_queue
     return turn
 
@@ -156,6 +161,21 @@ class _Plan:
     unstarted: Sequence[Claim]
     free: int
     idle: bool
+
+
+def _look_again(connection: Connection, plan: _Plan) -> _Plan:
+    """Return the plan with claims that know which jobs others have begun to wait for."""
+    seqs = [claim.seq for claim in (*(item.claim for item in plan.ended), *plan.unstarted)]
+    marks = {row.seq: row.needed for row in connection.execute(NEEDED, {"seqs": seqs})}
+
+    def seen(claim: Claim) -> Claim:
+        return replace(claim, needed=marks.get(claim.seq, claim.needed))
+
+    return replace(
+        plan,
+        ended=[replace(item, claim=seen(item.claim)) for item in plan.ended],
+        unstarted=[seen(claim) for claim in plan.unstarted],
+    )
 
 
 #: Executes a versioned UPDATE for each row of values and tells which of them found their job.
@@ -186,25 +206,40 @@ def _turn(connection: Connection, plan: _Plan, apply: _Apply) -> tuple[Turn, str
     options, open_queues = options_stored(), queues_open()
     now = datetime.now(UTC)
     decisions = _settle(connection, claimant, plan.ended, options, now, apply)
-    lost = [item for item in plan.ended if item.claim.mark not in decisions]
     if plan.unstarted:
         apply(connection, GIVE_BACK, [_fence(claim, now) for claim in plan.unstarted])
+    let_go = _let_go(plan, decisions)
+    needed = [claim.seq for claim in let_go if claim.needed]
+    passed_on = bool(needed) and dependencies.pass_on_ends(connection, needed)
+    expired = _expire(connection, plan, own.next_deadline, now)
     claims: list[Claim] = []
     next_queue: str | None = None
-    if plan.free > 0 and own.stop_mode is None:
+    if plan.free > 0 and own.stop_mode is None and expired < expiry.EXPIRED_A_TURN:
         if claimant.only is not None:
             rows = choose_single(connection, claimant.only, now)
         else:
             PROMOTE.tell(connection, [{"now": now}])
             rows, next_queue = choose(connection, _room(connection, plan, open_queues))
         claims = _take(connection, claimant, rows, now, apply)
-    if not plan.unstarted and all(d.state in _AT_REST for d in decisions.values()):
-        settled = (item.claim for item in plan.ended if item.claim.mark in decisions)
-        if not limits.frees_place(open_queues, settled, claims):
-            store.hush(connection)  # nothing that an idle worker could claim, now or later
+    at_rest = not plan.unstarted and all(d.state in _AT_REST for d in decisions.values())
+    quiet = at_rest and not passed_on and not expired
+    if quiet and not limits.frees_place(open_queues, let_go, claims):
+        store.hush(connection)  # nothing that an idle worker could claim, now or later
+    lost = [item for item in plan.ended if item.claim.mark not in decisions]
     next_queue = claimant.next_queue if next_queue is None else next_queue
     turn = Turn(claims, decisions, lost, own.stop_mode, own.orders, options, own.next_tick_at)
     return turn, next_queue
+
+
+def _expire(
+    connection: Connection, plan: _Plan, next_deadline: datetime | None, now: datetime
+) -> int:
+    """Move jobs that were not started by their deadline, if there are any; return how many."""
+    passed = next_deadline is not None and next_deadline <= now
+    if passed or plan.unstarted:
+        # It is not told of what it changes itself, and one of these may have the next deadline.
+        plan.store.forget()
+    return expiry.expire(connection, now) if passed else 0
 
 
 def _room(connection: Connection, plan: _Plan, open_queues: Mapping[str, int | None]) -> Room:
@@ -215,8 +250,19 @@ def _room(connection: Connection, plan: _Plan, open_queues: Mapping[str, int | N
     return Room(plan.free, plan.idle, names, places)
 
 
+def _let_go(plan: _Plan, decisions: Mapping[str, Decision]) -> list[Claim]:
+    """Return the claims that this turn gives up."""
+    settled = [item.claim for item in plan.ended if item.claim.mark in decisions]
+    return [*settled, *plan.unstarted]
+
+
 def _fence(claim: Claim, now: datetime) -> dict[str, Any]:
-    return {"settled_seq": claim.seq, "claimed_version": claim.version, "now": now}
+    return {
+        "settled_seq": claim.seq,
+        "claimed_version": claim.version,
+        "seen_needed": claim.needed,
+        "now": now,
+    }
 
 
 def _ask_own_row(
@@ -235,10 +281,10 @@ def _require_alive(worker_id: str, own_row: Callable[[], list[Any]]) -> _Own:
     Raises WorkerDeclaredDead.
     """
     rows = own_row()
-    state, stop_mode, orders, next_tick = rows[0] if rows else (None, None, 0, None)
+    state, stop_mode, orders, *times = rows[0] if rows else (None, None, 0, None, None)
     if state != "alive":
         raise WorkerDeclaredDead(f"worker {worker_id} was declared dead")
-    return _Own(stop_mode, orders, to_instant(next_tick))
+    return _Own(stop_mode, orders, *map(to_instant, times))
 
 
 def _settle(
@@ -338,7 +384,8 @@ def _take(
         for row in rows
     ]
     taken = apply(connection, CLAIM, updates)
-    return [_to_claim(row) for row, found in zip(rows, taken, strict=True) if found]
+    claims = [_to_claim(row) for row, found in zip(rows, taken, strict=True) if found]
+    return inputs.attach(connection, claims)
 
 
 def _to_claim(row: Candidate) -> Claim:
@@ -357,6 +404,8 @@ def _to_claim(row: Candidate) -> Claim:
         backoff_base=row.backoff_base,
         crashes=row.crashes,
         scheduled_for=to_instant(row.scheduled_for),
+        needed=row.needed,
+        stdin_bytes=row.stdin_bytes,
     )
 
 
@@ -379,10 +428,11 @@ def _ask_outlook(store: Store, connection: Connection, claimant: Claimant) -> Ca
 
     def read() -> Outlook:
         own = _require_alive(claimant.worker_id, own_row)
-        next_due_at = to_instant(next_due()[0][0])
+        times = [to_instant(next_due()[0][0]), own.next_deadline]
+        next_due_at = min((time for time in times if time is not None), default=None)
         due = next_due_at is not None and next_due_at <= datetime.now(UTC)
         names = [name for (name,) in waiting()]
         due = due or bool(rotation(names, claimant.queues, ""))
-        return Outlook(due, next_due_at, *own)
+        return Outlook(due, next_due_at, own.stop_mode, own.orders, own.next_tick_at)
 
     return read

@@ -11,13 +11,14 @@ from queuectl.db.engine import Store
 from queuectl.db.models import JobRow, QueueRow
 from queuectl.domain.job import Job, State
 from queuectl.service import workers
+from queuectl.service.expiry import EXPIRABLE
 from queuectl.service.rows import in_states, select_jobs, to_job
 
 
 @dataclass(frozen=True, slots=True)
 class QueueCount:
-    """What waits and runs in one queue; ``waiting``: held, scheduled, or failed
-    and in backoff."""
+    """What waits and runs in one queue; ``waiting``: held, blocked, scheduled, or
+    failed and in backoff."""
 
     name: str
     pending: int
@@ -47,9 +48,18 @@ class Status:
     stop_requested: bool
     oldest_due: Job | None
     next_due_at: datetime | None
+    #: How many were not started by their deadline, and wait for a worker to move them.
+    overdue: int
 
 
-_LIVE = (State.HELD, State.PENDING, State.SCHEDULED, State.FAILED, State.PROCESSING)
+_LIVE = (
+    State.HELD,
+    State.BLOCKED,
+    State.PENDING,
+    State.SCHEDULED,
+    State.FAILED,
+    State.PROCESSING,
+)
 _DONE = (State.COMPLETED, State.DEAD, State.CANCELLED)
 
 
@@ -92,6 +102,7 @@ def _status(connection: Connection, alive: list[workers.Worker]) -> Status:
         stop_requested=any(worker.stop_mode is not None for worker in alive),
         oldest_due=_oldest_due(connection),
         next_due_at=_next_due(connection),
+        overdue=_count_overdue(connection),
     )
 
 
@@ -124,7 +135,7 @@ def _queues(connection: Connection, counts: dict[tuple[str, State], int]) -> lis
             processing=counts.get((row.name, State.PROCESSING), 0),
             waiting=sum(
                 counts.get((row.name, state), 0)
-                for state in (State.HELD, State.SCHEDULED, State.FAILED)
+                for state in (State.HELD, State.BLOCKED, State.SCHEDULED, State.FAILED)
             ),
             paused=row.paused_at is not None,
         )
@@ -144,6 +155,11 @@ def _oldest_due(connection: Connection) -> Job | None:
         candidates += [to_job(row) for row in connection.execute(query)]
     due = [job for job in candidates if job.run_at <= datetime.now(UTC)]
     return min(due, key=lambda job: (job.run_at, job.seq), default=None)
+
+
+def _count_overdue(connection: Connection) -> int:
+    query = select(func.count()).select_from(JobRow).where(EXPIRABLE)
+    return connection.execute(query.where(JobRow.deadline <= datetime.now(UTC))).scalar_one()
 
 
 def _next_due(connection: Connection) -> datetime | None:

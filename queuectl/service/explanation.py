@@ -12,7 +12,7 @@ from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow, QueueRow
 from queuectl.domain import explanation as domain
 from queuectl.domain.explanation import Crew, Reason, Situation
 from queuectl.domain.job import Attempt, Job, State
-from queuectl.service import workers
+from queuectl.service import relations, workers
 from queuectl.service.jobs import find_in
 from queuectl.service.rows import ATTEMPT_COLUMNS, in_states, to_attempt
 
@@ -51,6 +51,7 @@ def _see(store: Store, connection: Connection, reference: str) -> Situation:
         last=_last_attempt(connection, job),
         died_at=None if letter is None else letter.died_at,
         dead_reason=None if letter is None else letter.reason,
+        needs=relations.needed_by(connection, job),
     )
 
 

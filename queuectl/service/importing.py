@@ -31,7 +31,7 @@ from queuectl.domain.job import Ending, State
 from queuectl.domain.options import Options, validate_option
 from queuectl.domain.request import decode_json
 from queuectl.errors import Conflict, InvalidInput
-from queuectl.service import queues, records, tables
+from queuectl.service import dependencies, queues, records, tables
 from queuectl.service.rows import in_states
 from queuectl.service.schedules import DEFINITION
 
@@ -60,6 +60,8 @@ _LIVED = frozenset(
         "frozen_at",
         "cancel_requested_at",
         "cancel_reason",
+        "needed",
+        "deadline",
     }
 )
 
@@ -193,10 +195,11 @@ class _Import:
         """Insert everything."""
         names = {kind: plural for plural, kind in records.KINDS.items()}
         for kind, group in groupby(lines, key=lambda line: line.kind):
-            size = tables.BATCH_CHUNKS if kind == "output" else tables.BATCH_ROWS // 2
+            size = min(tables.batch_size(records.TABLES[kind]), tables.BATCH_ROWS // 2)
             while batch := list(islice(group, size)):
                 self._insert_batch(names[kind], kind, batch)
         self._require_letters()
+        dependencies.join_imported(self._connection, self._last_seq)
 
     def _insert_batch(self, name: str, kind: str, lines: Sequence[Line]) -> None:
         if name == "options":

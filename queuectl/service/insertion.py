@@ -12,6 +12,8 @@ from sqlalchemy import Connection, bindparam, insert, select
 from queuectl.db.bulk import insert_columns
 from queuectl.db.models import JobRow, TagRow
 from queuectl.domain.options import Options
+from queuectl.service.inputs import insert_inputs
+from queuectl.service.needs import Bonds, insert_bonds
 from queuectl.service.spool import Draft
 
 #: Ten base-32 characters: 50 random bits. A million at once meet with a chance of 1 in 2,000.
@@ -45,6 +47,7 @@ def insert_jobs(
     options: Options,
     cwd: str | None,
     now: datetime,
+    bonds: Bonds,
     ticks: Sequence[tuple[str, datetime]] = (),
 ) -> None:
     """Insert these jobs under these ids; part of the enqueueing transaction.
@@ -53,7 +56,7 @@ def insert_jobs(
     """
     columns = {
         name: values
-        for name, values in _columns(drafts, ids, options, cwd, now).items()
+        for name, values in _columns(drafts, ids, options, cwd, now, bonds).items()
         if any(value is not None for value in values)
     }
     if ticks:
@@ -66,6 +69,8 @@ def insert_jobs(
     ]
     if tags:
         connection.execute(_INSERT_TAG, tags)
+    insert_bonds(connection, bonds)
+    insert_inputs(connection, drafts, ids)
 
 
 def _columns(
@@ -74,11 +79,16 @@ def _columns(
     options: Options,
     cwd: str | None,
     now: datetime,
+    bonds: Bonds,
 ) -> dict[str, Sequence[Any]]:
     said: Any = Draft._make(zip(*drafts, strict=True))  # each field a column now
     run_at = [
         start or now if delay is None else now + timedelta(seconds=delay)
         for start, delay in zip(said.run_at, said.delay, strict=True)
+    ]
+    states: list[str] = [
+        "held" if held else "scheduled" if start > now else "pending"
+        for held, start in zip(said.hold, run_at, strict=True)
     ]
     return {
         "id": ids,
@@ -86,10 +96,7 @@ def _columns(
         "command": said.command,
         "cwd": _fill_in(said.cwd, cwd),
         "env": said.env,
-        "state": [
-            "held" if held else "scheduled" if start > now else "pending"
-            for held, start in zip(said.hold, run_at, strict=True)
-        ],
+        "state": states,
         "priority": said.priority,
         "run_at": run_at,
         "max_retries": _fill_in(said.max_retries, options.max_retries),
@@ -98,8 +105,27 @@ def _columns(
         "name": said.name,
         "unique_key": said.unique,
         "request_digest": said.digest,
+        "deadline": [
+            now + timedelta(seconds=end) if isinstance(end, float) else end for end in said.deadline
+        ],
+        "stdin_bytes": [None if content is None else len(content) for content in said.stdin],
         "created_at": [now] * len(drafts),
         "updated_at": [now] * len(drafts),
+        **(_bound(ids, states, now, bonds) if bonds.needs else {}),
+    }
+
+
+def _bound(
+    ids: Sequence[str], states: Sequence[str], now: datetime, bonds: Bonds
+) -> dict[str, Sequence[Any]]:
+    """Return the columns that differ for jobs that wait for others, or can never start."""
+    bound = [bonds.state_of(job_id, state) for job_id, state in zip(ids, states, strict=True)]
+    reasons = [bonds.reason_of(job_id, state) for job_id, state in zip(ids, bound, strict=True)]
+    return {
+        "state": bound,
+        "cancel_reason": reasons,
+        "finished_at": [None if reason is None else now for reason in reasons],
+        "needed": [int(job_id in bonds.needed) for job_id in ids],
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,10 +13,11 @@ from sqlalchemy.exc import IntegrityError
 
 from queuectl.db.engine import Store
 from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow, TagRow
+from queuectl.domain.dependency import Condition, NeededJob
 from queuectl.domain.job import FINISHED, LIVE, Attempt, Job, State
 from queuectl.domain.request import JobRequest
 from queuectl.errors import Conflict, InvalidInput, NotFound, OutcomeUnknown
-from queuectl.service import config, queues
+from queuectl.service import config, needs, queues, relations
 from queuectl.service.insertion import generate_ids, insert_jobs
 from queuectl.service.rows import (
     ATTEMPT_COLUMNS,
@@ -39,6 +40,8 @@ class Receipt:
     existing: list[str]
     #: Those that were found by their unique key; the request itself may differ.
     unique: list[str]
+    #: Those that were cancelled at once, as what they need has ended so, with the reason.
+    doomed: dict[str, str] = field(default_factory=dict)
 
     @property
     def new(self) -> int:
@@ -55,6 +58,9 @@ class JobHistory:
     dead_reason: str | None
     died_at: datetime | None
     tags: list[str]
+    #: The jobs that it needs, and those that need it.
+    needs: list[NeededJob]
+    dependents: list[tuple[Job, Condition]]
 
 
 def enqueue(store: Store, requests: Iterable[JobRequest], *, cwd: str | None) -> Receipt:
@@ -128,7 +134,9 @@ def _insert_all(connection: Connection, spool: Spool, cwd: str | None, seed: byt
         new, ids = _sort_out(connection, chunk, receipt, generated)
         names.update(draft.queue for draft in chunk)
         if new:
-            insert_jobs(connection, new, ids, options=options, cwd=cwd, now=now)
+            bonds = needs.bind(connection, new, ids)
+            insert_jobs(connection, new, ids, options=options, cwd=cwd, now=now, bonds=bonds)
+            receipt.doomed.update(bonds.doomed)
     queues.add(connection, names - known_queues())
     return receipt
 
@@ -330,6 +338,8 @@ def history(store: Store, reference: str) -> JobHistory:
             letter.reason if letter else None,
             letter.died_at if letter else None,
             list(connection.execute(tags).scalars()),
+            relations.needed_by(connection, job),
+            relations.dependents_of(connection, job),
         )
 
     return store.read(work)

@@ -14,8 +14,10 @@ from sqlalchemy import Connection, Select, delete, select, text, update
 from queuectl.db.engine import Store
 from queuectl.db.models import JobRow, QueueRow
 from queuectl.db.prepared import Prepared
+from queuectl.domain.dependency import DELETED
 from queuectl.domain.job import State
 from queuectl.errors import NotFound
+from queuectl.service import dependencies
 from queuectl.service.limits import RUNNING
 from queuectl.service.rows import in_states
 
@@ -30,7 +32,7 @@ _INSERT = text(
     f"INSERT INTO {QueueRow.__tablename__} (name) VALUES (:name)"  # noqa: S608  # a constant
     " ON CONFLICT DO NOTHING"
 )
-_WAITING = (State.PENDING, State.SCHEDULED, State.FAILED)
+_WAITING = (State.BLOCKED, State.PENDING, State.SCHEDULED, State.FAILED)
 #: Jobs that one transaction of a purge deletes, so that no worker waits for all of them, and rows
 #: that one statement names: below SQLite's limit of parameters.
 _PURGED_AT_ONCE = 2000
@@ -175,12 +177,12 @@ def _require_known(connection: Connection, names: Sequence[str]) -> None:
 
 
 def find_waiting(store: Store, name: str) -> Waiting:
-    """Return the jobs of a queue that are pending, scheduled or failed; raises NotFound."""
+    """Return the blocked, pending, scheduled and failed jobs of a queue; raises NotFound."""
 
     def work(connection: Connection) -> Waiting:
         _require_known(connection, [name])
         seqs: list[int] = []
-        for states in ((State.PENDING,), (State.SCHEDULED, State.FAILED)):
+        for states in ((State.BLOCKED,), (State.PENDING,), (State.SCHEDULED, State.FAILED)):
             query = select(JobRow.seq).where(in_states(*states), JobRow.queue == name)
             seqs += connection.execute(query).scalars()
         running = dict(RUNNING.fetch(connection))
@@ -208,11 +210,13 @@ def _purge(connection: Connection, seqs: Sequence[int]) -> list[tuple[int, int]]
     gone: list[tuple[int, int]] = []
     for start in range(0, len(seqs), _CHUNK):
         chunk = list(seqs[start : start + _CHUNK])
-        query = select(JobRow.seq, JobRow.runs).where(
+        query = select(JobRow.seq, JobRow.runs, JobRow.id, JobRow.needed).where(
             JobRow.seq.in_(chunk), JobRow.state.in_(_WAITING)
         )
-        rows = connection.execute(query.order_by(JobRow.seq).with_for_update())
-        found = [(seq, runs) for seq, runs in rows]
+        rows = connection.execute(query.order_by(JobRow.seq).with_for_update()).all()
+        found = [(row.seq, row.runs) for row in rows]
+        needed = [row.id for row in rows if row.needed]
+        dependencies.pass_on(connection, dict.fromkeys(needed, DELETED))
         connection.execute(delete(JobRow).where(JobRow.seq.in_([seq for seq, _ in found])))
         gone += found
     return gone

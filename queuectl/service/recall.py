@@ -20,9 +20,10 @@ from sqlalchemy import Connection, bindparam, literal_column, select
 from queuectl.db.engine import Store
 from queuectl.db.models import AttemptRow, JobRow
 from queuectl.domain.job import Claim, Ending
+from queuectl.service import inputs
 from queuectl.service.claims import Settlement
 
-_FIELDS = [name for name in Claim.__dataclass_fields__ if name != "run"]
+_FIELDS = [name for name in Claim.__dataclass_fields__ if name not in ("run", "stdin")]
 _HELD = select(*(getattr(JobRow, name) for name in _FIELDS), JobRow.runs.label("run")).where(
     JobRow.state == literal_column("'processing'"), JobRow.worker_id == bindparam("worker_id")
 )
@@ -49,7 +50,10 @@ def recall(store: Store, worker_id: str, ended: Sequence[Settlement]) -> Recolle
 
     def work(connection: Connection) -> Recollection:
         return Recollection(
-            [_to_claim(row) for row in connection.execute(_HELD, {"worker_id": worker_id})],
+            inputs.attach(
+                connection,
+                [_to_claim(row) for row in connection.execute(_HELD, {"worker_id": worker_id})],
+            ),
             [item for item in ended if _is_recorded(connection, worker_id, item)],
         )
 

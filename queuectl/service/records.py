@@ -30,7 +30,8 @@ from pydantic_core import ErrorDetails
 from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, LargeBinary, String, Table
 
 from queuectl.db.models import Instant
-from queuectl.domain.job import Ending, State
+from queuectl.domain.dependency import DELETED, Condition
+from queuectl.domain.job import FINISHED, Ending, State
 from queuectl.domain.request import (
     check_command,
     check_cwd,
@@ -66,6 +67,8 @@ KINDS = {
     "output_chunks": "output",
     "dead_letters": "dead_letter",
     "tags": "tag",
+    "dependencies": "dependency",
+    "inputs": "input",
 }
 TABLES = {kind: tables.TABLES[name] for name, kind in KINDS.items()}
 #: The column that a line names by the job's id instead.
@@ -166,6 +169,9 @@ _RULES: dict[tuple[str, str], Any] = {
     ("job", "name"): Annotated[str, AfterValidator(check_label)],
     ("job", "unique_key"): Annotated[str, AfterValidator(check_label)],
     ("tag", "tag"): Annotated[str, AfterValidator(check_name)],
+    ("dependency", "needed_id"): Annotated[str, AfterValidator(check_name)],
+    ("dependency", "condition"): Annotated[str, _one_of(list(Condition))],
+    ("dependency", "outcome"): Annotated[str, _one_of([*FINISHED, DELETED])],
     ("attempt", "outcome"): Annotated[str, _one_of(list(Ending))],
     ("attempt", "run"): Annotated[int, Field(ge=1, lt=1 << 31)],
     ("queue", "name"): Annotated[str, AfterValidator(check_name)],

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from queuectl.db.engine import Store
+from queuectl.domain.dependency import FIELDS
 from queuectl.domain.options import Options
 from queuectl.domain.request import JobRequest
 from queuectl.domain.retry import Pause, timetable
@@ -33,8 +34,14 @@ class PlannedJob:
     run_at: datetime | None
     max_retries: int
     timeout_seconds: float | None
+    #: The size of its standard input; None: it has none.
+    stdin_bytes: int | None
+    #: When it must have been started; None: whenever its turn comes.
+    deadline: datetime | None
     backoff_base: float
     backoff_max_seconds: float
+    #: The jobs that it needs, as they were named, by field.
+    needs: dict[str, list[str]]
 
     def pauses(self) -> Iterator[Pause]:
         """Yield the pauses between its attempts, as the options stand now."""
@@ -113,6 +120,11 @@ def _plan(draft: Draft, options: Options, cwd: str | None, *, is_there: bool) ->
         run_at=run_at,
         max_retries=options.max_retries if draft.max_retries is None else draft.max_retries,
         timeout_seconds=options.timeout if draft.timeout is None else draft.timeout,
+        stdin_bytes=None if draft.stdin is None else len(draft.stdin),
+        deadline=datetime.now(UTC) + timedelta(seconds=draft.deadline)
+        if isinstance(draft.deadline, float)
+        else draft.deadline,
         backoff_base=options.backoff_base if draft.backoff_base is None else draft.backoff_base,
         backoff_max_seconds=options.backoff_max,
+        needs={name: said for name in FIELDS if (said := getattr(draft, name))},
     )

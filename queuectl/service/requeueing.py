@@ -13,6 +13,7 @@ from queuectl.db.models import DeadLetterRow, JobRow
 from queuectl.domain.job import State
 from queuectl.domain.selection import Chosen
 from queuectl.errors import Conflict
+from queuectl.service import dependencies
 from queuectl.service.rows import in_states
 from queuectl.service.selection import in_chunks
 
@@ -41,15 +42,21 @@ def lock(connection: Connection, seqs: Sequence[int], states: Iterable[State]) -
 def requeue_rows(connection: Connection, seqs: list[int]) -> None:
     """Make locked jobs that have ended pending, as if they had just been enqueued.
 
-    Raises Conflict where another job with the same unique key waits or runs.
+    One that needs jobs that may still end well waits for them. Jobs that were cancelled for the end
+    of one of these wait for it again. Raises Conflict where another job with the same unique key
+    waits or runs.
     """
     now = datetime.now(UTC)
+    needed, waiting = dependencies.reopen(connection, seqs)
     connection.execute(delete(DeadLetterRow).where(DeadLetterRow.job_seq.in_(seqs)))
     requeued = (
         update(JobRow)
         .where(JobRow.seq.in_(seqs))
         .values(
-            state=State.PENDING,
+            state=case(
+                (JobRow.seq.in_(waiting), literal_column(f"'{State.BLOCKED}'")),
+                else_=literal_column(f"'{State.PENDING}'"),
+            ),
             version=JobRow.version + 1,
             attempts=0,
             crashes=0,
@@ -59,10 +66,12 @@ def requeue_rows(connection: Connection, seqs: list[int]) -> None:
             finished_at=None,
             cancel_requested_at=None,
             cancel_reason=None,
+            deadline=None,  # whoever retries it wants it now
         )
     )
     try:
         connection.execute(requeued)
+        dependencies.bring_back(connection, needed)
     except IntegrityError as error:
         raise Conflict(
             "another job with the same unique key waits or runs",
@@ -82,18 +91,15 @@ def release(store: Store, chosen: Sequence[Chosen]) -> list[str]:
 
 
 def release_rows(connection: Connection, seqs: list[int]) -> None:
-    """Make locked jobs that are held wait for their time, or for a worker."""
-    now = datetime.now(UTC)
-    later = JobRow.run_at > now
-    connection.execute(
-        update(JobRow)
-        .where(JobRow.seq.in_(seqs))
-        .values(
-            state=case(
-                (later, literal_column(f"'{State.SCHEDULED}'")),
-                else_=literal_column(f"'{State.PENDING}'"),
-            ),
-            version=JobRow.version + 1,
-            updated_at=now,
-        )
-    )
+    """Make locked jobs that are held wait for others, for their time, or for a worker.
+
+    One that can no longer start, as what it needs has ended otherwise, is cancelled.
+    """
+    bound = set(dependencies.needs_of(connection, seqs))
+    dependencies.let_go(connection, [seq for seq in seqs if seq not in bound], datetime.now(UTC))
+    if not bound:
+        return
+    dependencies.block(connection, sorted(bound))
+    query = select(JobRow.seq, JobRow.id, JobRow.needed).where(JobRow.seq.in_(sorted(bound)))
+    ends = dependencies.settle_blocked(connection, connection.execute(query).all())
+    dependencies.pass_on(connection, dict.fromkeys(ends, State.CANCELLED.value))

@@ -14,6 +14,8 @@ from queuectl.domain.request import JobRequest
 
 #: Requests that are written and inserted at a time; below SQLite's limit of parameters.
 CHUNK_SIZE = 1000
+#: Input of jobs after which a chunk ends, in bytes.
+_CHUNK_STDIN_BYTES = 8 << 20
 
 
 class Draft(NamedTuple):
@@ -37,6 +39,11 @@ class Draft(NamedTuple):
     tags: list[str] | None
     unique: str | None
     hold: bool
+    stdin: bytes | None
+    deadline: datetime | float | None
+    after: list[str] | None
+    after_any: list[str] | None
+    after_failure: list[str] | None
     digest: str | None
 
 
@@ -47,6 +54,18 @@ def draft(request: JobRequest) -> Draft:
     """Return what a request says, as a plain tuple."""
     digest = request.digest() if request.id else None
     return Draft._make((*_said_by(request), digest))
+
+
+def _take(drafts: Iterator[Draft]) -> list[Draft]:
+    """Return the next chunk: fewer requests where they bring much input."""
+    chunk: list[Draft] = []
+    room = _CHUNK_STDIN_BYTES
+    for draft in islice(drafts, CHUNK_SIZE):
+        chunk.append(draft)
+        room -= len(draft.stdin or b"")
+        if room <= 0:
+            break
+    return chunk
 
 
 class Spool:
@@ -69,8 +88,8 @@ class Spool:
     def fill(self, requests: Iterable[JobRequest]) -> None:
         """Take in all requests; raises what reading them raises."""
         drafts = map(draft, requests)
-        self._first = list(islice(drafts, CHUNK_SIZE))
-        while chunk := list(islice(drafts, CHUNK_SIZE)):
+        self._first = _take(drafts)
+        while chunk := _take(drafts):
             if self._file is None:
                 self._file = tempfile.TemporaryFile()  # noqa: SIM115  # __exit__ closes it
             plain = [tuple(drawn) for drawn in chunk]

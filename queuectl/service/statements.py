@@ -29,6 +29,7 @@ from queuectl.db.models import (
 )
 from queuectl.db.prepared import Prepared
 from queuectl.domain.job import State
+from queuectl.service.expiry import NEXT_DEADLINE
 from queuectl.service.limits import HAS_PLACE, IS_WAITED_IN
 from queuectl.service.rows import ATTEMPT_FIELDS
 
@@ -53,6 +54,8 @@ class Candidate(NamedTuple):
     crashes: int
     runs: int
     scheduled_for: Any
+    needed: int
+    stdin_bytes: int | None
 
 
 def _literal(state: State) -> Any:
@@ -63,12 +66,17 @@ def _literal(state: State) -> Any:
 _DUE_STATES = (_literal(State.SCHEDULED), _literal(State.FAILED))
 
 #: Rows are locked where writers work side by side; SQLite has one writer and says none of it.
-#: With it comes when the next tick is: a worker that is never idle must know too, and a statement
-#: of its own would cost every turn one more. It is a probe of an index, empty where nothing is due.
+#: With it come the next tick and the next deadline: a worker that is never idle must know too, and
+#: a statement of its own would cost every turn one more. Each is a probe of an index, empty where
+#: nothing is due.
 _NEXT_TICK = select(func.min(ScheduleRow.next_at)).scalar_subquery()
-_OWN_ROW = select(WorkerRow.state, WorkerRow.stop_mode, WorkerRow.orders, _NEXT_TICK).where(
-    WorkerRow.id == bindparam("worker_id")
-)
+_OWN_ROW = select(
+    WorkerRow.state,
+    WorkerRow.stop_mode,
+    WorkerRow.orders,
+    _NEXT_TICK.label("next_tick"),
+    NEXT_DEADLINE.label("next_deadline"),
+).where(WorkerRow.id == bindparam("worker_id"))
 OWN_ROW = Prepared(_OWN_ROW)
 #: Nobody may declare this worker dead until its turn is over.
 OWN_ROW_KEPT = Prepared(_OWN_ROW.with_for_update(read=True))
@@ -109,11 +117,13 @@ CLAIM = Prepared(
         updated_at=bindparam("now"),
     )
 )
-#: The claim still stands.
+#: The claim still stands, and knows whether another job waits for this one's end: whoever makes the
+#: first wait marks the row meanwhile (``service/dependencies.py``).
 _HELD = (
     JobRow.seq == bindparam("settled_seq"),
     JobRow.version == bindparam("claimed_version"),
     JobRow.state == _literal(State.PROCESSING),
+    JobRow.needed == bindparam("seen_needed"),
 )
 _NEXT_STATE = bindparam("next_state", type_=JobRow.state.type)
 _CANCELLED = JobRow.cancel_requested_at.is_not(None)
@@ -154,6 +164,13 @@ GIVE_BACK = Prepared(
         worker_id=None,
         claimed_at=None,
     )
+)
+#: Whether others wait for their ends by now; nobody can begin to until the transaction is over.
+NEEDED = (
+    select(JobRow.seq, JobRow.needed)
+    .where(JobRow.seq.in_(bindparam("seqs", expanding=True)))
+    .order_by(JobRow.seq)
+    .with_for_update()
 )
 INSERT_ATTEMPT = Prepared(
     insert(AttemptRow).values({name: bindparam(name) for name in ATTEMPT_FIELDS})

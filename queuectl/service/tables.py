@@ -11,6 +11,8 @@ from queuectl.db.models import (
     AttemptRow,
     Base,
     DeadLetterRow,
+    DependencyRow,
+    InputRow,
     JobRow,
     OptionRow,
     OutputChunkRow,
@@ -21,8 +23,9 @@ from queuectl.db.models import (
 
 #: Rows of a batch: with 4 KiB of output each it is 4 MiB of memory.
 BATCH_ROWS = 1000
-#: The same of pieces of output, each up to 64 KiB.
+#: The same of pieces of output, each up to 64 KiB, and of input, each up to 1 MiB.
 BATCH_CHUNKS = 64
+BATCH_INPUTS = 8
 
 
 def _table(row: type[Base]) -> Table:
@@ -36,6 +39,8 @@ GROWING = {
     "output_chunks": _table(OutputChunkRow),
     "dead_letters": _table(DeadLetterRow),
     "tags": _table(TagRow),
+    "dependencies": _table(DependencyRow),
+    "inputs": _table(InputRow),
 }
 #: What is small leaves as a whole; the order of its keys differs between databases.
 SMALL = {
@@ -61,11 +66,16 @@ def rows_after(
 ) -> Sequence[Any]:
     """Return the next rows by key; of the table, or of a query that has all of its columns."""
     keys = list(table.primary_key.columns)
-    limit = BATCH_CHUNKS if table is GROWING["output_chunks"] else BATCH_ROWS
-    query = (select(table) if query is None else query).order_by(*keys).limit(limit)
+    query = (select(table) if query is None else query).order_by(*keys).limit(batch_size(table))
     if last is not None:
         query = query.where(tuple_(*keys) > tuple(last) if len(keys) > 1 else keys[0] > last[0])
     return connection.execute(query).all()
+
+
+def batch_size(table: Table) -> int:
+    """Return how many rows of a table are held at a time."""
+    sizes = {"output_chunks": BATCH_CHUNKS, "inputs": BATCH_INPUTS}
+    return sizes.get(table.name, BATCH_ROWS)
 
 
 def key_of(table: Table, row: Any) -> Sequence[Any]:

@@ -37,6 +37,7 @@ from queuectl.errors import InvalidInput
 from queuectl.service import config, queues
 from queuectl.service.cancelling import cancel_in
 from queuectl.service.insertion import generate_ids, insert_jobs
+from queuectl.service.needs import Bonds
 from queuectl.service.rows import SCHEDULE_COLUMNS, in_states, to_schedule
 from queuectl.service.spool import draft
 
@@ -164,7 +165,9 @@ def insert_ticks(
     drafts = [draft(JobRequest.model_validate(one.request)) for one, _ in ticks]
     ids = generate_ids(len(ticks), os.urandom(16))
     named = [(one.name, tick) for one, tick in ticks]
-    insert_jobs(connection, drafts, ids, options=options, cwd=None, now=now, ticks=named)
+    insert_jobs(
+        connection, drafts, ids, options=options, cwd=None, now=now, bonds=Bonds(), ticks=named
+    )
     queues.add(connection, {one.queue for one in drafts} - known_queues)
     return ids
 

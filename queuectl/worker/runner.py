@@ -1,8 +1,8 @@
 """One attempt: start the command, watch its time, see its end.
 
 The command runs as ``/bin/sh -c COMMAND`` in a session of its own, so that it has no terminal, with
-end of file as its input, and its output in a pipe that this worker reads. Its end is the end of its
-shell. The order of what follows matters:
+end of file as its input, or what was kept for it, and its output in a pipe that this worker reads.
+Its end is the end of its shell. The order of what follows matters:
 
     1. the pidfd becomes readable: the shell is a zombie, and its number still belongs to it
     2. the process group is killed, by that number, which nobody else can have yet
@@ -21,6 +21,7 @@ import os
 import resource
 import select
 import signal
+import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -202,15 +203,16 @@ class Launcher:
         if claim.scheduled_for is not None:
             tick = claim.scheduled_for.astimezone(UTC).isoformat().replace("+00:00", "Z")
             environment[processes.SCHEDULED_FOR.encode()] = tick.encode()
-        if claim.cwd is not None:
-            os.chdir(claim.cwd)
+        given = self._null_input if claim.stdin is None else _open_input(claim.stdin)
         try:
+            if claim.cwd is not None:
+                os.chdir(claim.cwd)
             return os.posix_spawn(
                 "/bin/sh",
                 ("/bin/sh", "-c", claim.command),
                 environment,
                 file_actions=(
-                    (os.POSIX_SPAWN_DUP2, self._null_input, 0),
+                    (os.POSIX_SPAWN_DUP2, given, 0),
                     (os.POSIX_SPAWN_DUP2, output, 1),
                     (os.POSIX_SPAWN_DUP2, output, 2),
                 ),
@@ -220,6 +222,8 @@ class Launcher:
         finally:
             if claim.cwd is not None:
                 os.fchdir(self._home)
+            if given != self._null_input:
+                os.close(given)
 
     def _marks(self, claim: Claim) -> dict[bytes, bytes]:
         return {
@@ -228,6 +232,23 @@ class Launcher:
             processes.MARK_CLAIM.encode(): claim.mark.encode(),
             processes.MARK_WORKER.encode(): self.worker_id.encode(),
         }
+
+
+def _open_input(content: bytes) -> int:
+    """Return a descriptor of a file that has no name, at its beginning: no pipe to be fed."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    else:
+        descriptor, name = tempfile.mkstemp()
+        os.unlink(name)  # noqa: PTH108  # the descriptor keeps it
+    try:
+        with open(descriptor, "wb", closefd=False) as file:  # no path
+            file.write(content)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _ignored_signals() -> set[int]:

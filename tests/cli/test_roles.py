@@ -116,6 +116,31 @@ def test_each_role_can_do_its_work_and_no_more(queuectl: Program, url_of: UrlOf)
     assert sorted(states) == ["completed", "completed", "dead"]
 
 
+def test_a_client_may_let_jobs_wait_for_others_and_a_worker_lets_them_go(
+    queuectl: Program, url_of: UrlOf
+) -> None:
+    _, worker, client, reader = map(url_of, _ROLES)
+    queuectl("--db", client, "enqueue", "--id", "a", "--max-retries", "0", "--", "false")
+    queuectl("--db", client, "enqueue", "--id", "b", "--after", "a", "--", "true")
+    queuectl("--db", client, "enqueue", "--id", "c", "--after", "b", "--", "true")
+    words = ("enqueue", "--id", "d", "--after-failure", "a", "--stdin", "--", "cat")
+    queuectl("--db", client, *words, given="in")
+    queuectl("--db", client, "enqueue", "--id", "e", "--deadline", "100ms", "--hold", "true")
+
+    queuectl("--db", worker, "worker", "start", "--drain")
+
+    found = {job["id"]: job["state"] for job in queuectl("--db", reader, "list", "--json").json}
+    assert [found[job_id] for job_id in "abcde"] == [
+        "dead",
+        "cancelled",
+        "cancelled",
+        "completed",
+        "dead",
+    ]
+    assert queuectl("--db", reader, "logs", "d").out.strip() == "in"
+    queuectl("--db", reader, "tree", "a")
+
+
 def test_a_worker_may_keep_outputs_in_the_database_and_a_reader_read_them(
     queuectl: Program, url_of: UrlOf, tmp_path: Path
 ) -> None:

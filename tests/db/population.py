@@ -28,11 +28,12 @@ def populate(store: Store) -> None:
     claim = actor.claim_one()
     chunks.ship(store, [Shipment(claim, 0, [Chunk(0, b"out"), Chunk(9, b"\0put")], 3, 9)])
     add(store, id="scheduled", delay="1h")
-    add(store, id="pending", queue="other", env={"A": "b"}, cwd="/")
+    add(store, id="pending", deadline="1h", stdin="in", queue="other", env={"A": "b"}, cwd="/")
     add(store, id="cancelled", name="no use", tags=["t", "u"], unique="once")
     selection = Selection(("cancelled",))
     cancelling.cancel(store, choose(store, selection, among=LIVE, verb="cancelled"), reason="late")
     add(store, id="held", hold=True, tags=["t"])
+    add(store, id="blocked", after=["failed"], after_any=["dead"])
     orders.freeze(store, choose(store, Selection(("processing",)), among=LIVE, verb="frozen"))
     nightly = JobRequest(command="true", cwd="/", env={"A": "b"}, tags=["t"], timeout=0.1)
     definition = schedules.Definition(

@@ -192,7 +192,7 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(store: Store) -> None
         migrate()
 
     assert store.read(schema_of) == before
-    assert len(jobs.list_jobs(store)) == 8
+    assert len(jobs.list_jobs(store)) == 9
 
 
 def test_a_migration_that_orphans_rows_is_undone(store: Store) -> None:
@@ -206,7 +206,7 @@ def test_a_migration_that_orphans_rows_is_undone(store: Store) -> None:
     with pytest.raises(StoreError, match="rows without their job"):
         migrate()
 
-    assert len(jobs.list_jobs(store)) == 8
+    assert len(jobs.list_jobs(store)) == 9
 
 
 def run_alembic(location: StoreLocation, folder: Path, *words: str) -> str:

@@ -24,7 +24,18 @@ from tests.actors import Hire
 from tests.db.population import populate
 from tests.jobs import add, state_of
 
-_COPIED = ("jobs", "attempts", "output_chunks", "dlq", "config", "queues", "tags", "schedules")
+_COPIED = (
+    "jobs",
+    "attempts",
+    "output_chunks",
+    "dlq",
+    "tags",
+    "dependencies",
+    "inputs",
+    "config",
+    "queues",
+    "schedules",
+)
 #: Ends as if the machine did, at the given report of the given step.
 _DIES = """
 import os, signal, sys
@@ -116,11 +127,13 @@ def test_the_copy_holds_the_same_rows_and_the_source_is_as_it_was(
         assert rows_of(copied) == rows_of(full) == before
         assert all(check.ok for check in audit.audit(copied))
     assert {name: table.rows for name, table in done.tables.items()} == {
-        "jobs": 9,
+        "jobs": 10,
         "attempts": 4,
         "output_chunks": 2,
         "dead_letters": 1,
         "tags": 3,
+        "dependencies": 2,
+        "inputs": 1,
         "options": 1,
         "queues": 2,
         "schedules": 1,
@@ -133,7 +146,7 @@ def test_the_next_job_gets_a_number_that_was_never_used(full: Store, target: Sto
     with closing(open_store(target)) as copied:
         new = add(copied)
     assert new.seq == done.last_seq + 1 == add(full).seq
-    assert done.last_seq == 10  # that job was deleted; its number is not given again
+    assert done.last_seq == 11  # that job was deleted; its number is not given again
 
 
 @pytest.mark.parametrize(("step", "report"), [("copying", 1), ("copying", 4), ("comparing", 2)])

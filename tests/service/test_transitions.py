@@ -98,6 +98,43 @@ def cancel_in_every_state(store: Store, actor: Actor) -> None:
     actor.settle(claim, Ending.CANCELLED)
 
 
+def wait_in_every_way(store: Store, actor: Actor) -> None:
+    make_all_due(store)
+    for claim in actor.claim(100):
+        actor.settle(claim)
+    for name in ("well", "ill", "revoked"):
+        add(store, id=name, max_retries=0)
+    add(store, id="next", after=["well"])
+    add(store, id="later", after=["well"], delay="1h")
+    add(store, id="released", after=["well"], hold=True)
+    add(store, id="vain", after=["ill"])
+    requeueing.release(store, every(store, State.HELD))
+    well, ill, revoked = actor.claim(3)
+    actor.settle(well)
+    actor.settle(ill, Ending.FAILED)
+    actor.settle(revoked)
+    for name in ("completes", "dies", "cancelled"):
+        add(store, id=name, after_any=["revoked"], max_retries=0)
+    cancelling.cancel(store, choose(store, Selection(("cancelled",)), among=State, verb="meant"))
+    for claim in actor.claim(100):
+        actor.settle(claim, Ending.FAILED if claim.id == "dies" else Ending.COMPLETED)
+    again = Selection(("revoked", "completes", "dies", "cancelled"))
+    requeueing.retry(store, choose(store, again, among=State, verb="meant"))
+    expire_in_every_state(store, actor)
+
+
+def expire_in_every_state(store: Store, actor: Actor) -> None:
+    for fields in ({"hold": True}, {"delay": "1h"}, {"after": ["revoked"]}, {}):
+        add(store, deadline="2h", **fields)
+    past = update(JobRow).where(JobRow.deadline.is_not(None))
+    store.write(
+        lambda connection: connection.execute(
+            past.values(deadline=datetime(2001, 1, 1, tzinfo=UTC))
+        )
+    )
+    actor.turn()
+
+
 def test_the_services_make_every_change_and_no_other(store: Store, hire: Hire) -> None:
     config.set_option(store, "max-crashes", 0)
     actor = hire()
@@ -111,6 +148,7 @@ def test_the_services_make_every_change_and_no_other(store: Store, hire: Hire) -
     add(store, hold=True)
     add(store, hold=True, delay="1h")
     requeueing.release(store, every(store, State.HELD))
+    wait_in_every_way(store, actor)
 
     assert changes(store) == set(allowed())
 
@@ -131,5 +169,5 @@ def test_every_change_of_state_adds_to_the_version(store: Store, hire: Hire) -> 
 
 
 def test_a_finished_job_is_left_by_requeueing_alone() -> None:
-    assert all(TRANSITIONS[state] == {State.PENDING} for state in FINISHED)
+    assert all(TRANSITIONS[state] == {State.PENDING, State.BLOCKED} for state in FINISHED)
     assert set(TRANSITIONS) == set(State)

@@ -1,7 +1,7 @@
 """Schedules, and which of them made a job at which tick.
 
-Revision ID: 0006
-Revises: 0005
+Revision ID: 0007
+Revises: 0006
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
@@ -29,7 +29,7 @@ _INDEXES = (
         "ix_jobs_schedule_live",
         ["schedule", "seq"],
         "schedule IS NOT NULL"
-        " AND state IN ('held', 'scheduled', 'pending', 'processing', 'failed')",
+        " AND state IN ('held', 'blocked', 'scheduled', 'pending', 'processing', 'failed')",
         False,
     ),
 )
@@ -66,8 +66,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_schedules")),
     )
     op.create_index(op.f("ix_schedules_next_at"), "schedules", ["next_at"])
-    # A program of 0005 may go on: it makes no job of a schedule, and runs those that others make.
-    op.execute("UPDATE store SET revision = '0006'")
+    # A program of 0006 may go on: it makes no job of a schedule, and runs those that others make.
+    op.execute("UPDATE store SET revision = '0007'")
 
 
 def downgrade() -> None:
@@ -76,4 +76,4 @@ def downgrade() -> None:
         op.drop_index(name, "jobs")
     op.drop_column("jobs", "scheduled_for")
     op.drop_column("jobs", "schedule")
-    op.execute("UPDATE store SET revision = '0005'")
+    op.execute("UPDATE store SET revision = '0006'")
