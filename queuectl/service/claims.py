@@ -116,7 +116,7 @@ class Outlook:
 
 
 class _Own(NamedTuple):
-    """What this worker's row says, and with it the next tick of a schedule and the next deadline."""
+    """What this worker's row says, and the next tick of a schedule and deadline of a job."""
 
     stop_mode: str | None
     orders: int
