@@ -94,8 +94,11 @@ def save(folder: Path, report: Report, versions: dict[str, str], load: float) ->
 
 
 def load_all(folder: Path) -> list[dict[str, Any]]:
-    """Return all results that are there."""
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("W*.json"))]
+    """Return all results that are there, by the workloads' numbers."""
+    found = [json.loads(path.read_text()) for path in folder.glob("W*.json")]
+    return sorted(
+        found, key=lambda result: (len(result["workload"].rstrip("b")), result["workload"])
+    )
 
 
 def ratio(value: float | None, other: float | None) -> float | None:
