@@ -30,6 +30,7 @@ from queuectl.service import (
     schedules,
     ticks,
 )
+from queuectl.service.statements import OWN_ROW_KEPT
 from tests.actors import Hire, ended
 from tests.db.population import populate
 from tests.jobs import add
@@ -294,7 +295,7 @@ def test_what_is_pruned_is_found_by_an_index_and_deleted_by_key(store: Store) ->
 
 def test_the_next_tick_is_the_first_of_its_index(store: Store, hire: Hire) -> None:
     actor = hire("w2")
-    own_row = str(claims.OWN_ROW_KEPT._statement.compile(dialect=SQLiteDialect()))
+    own_row = str(OWN_ROW_KEPT._statement.compile(dialect=SQLiteDialect()))
 
     plan = "\n".join(explain(store, own_row))
 
