@@ -94,7 +94,7 @@ def _lock_due(connection: Connection, now: datetime) -> list[Schedule]:
     query = (
         select(*SCHEDULE_COLUMNS)
         .where(ScheduleRow.next_at <= now)
-        .order_by(ScheduleRow.next_at, ScheduleRow.name)
+        .order_by(ScheduleRow.next_at)
         .limit(_SERVED_AT_ONCE)
         .with_for_update(skip_locked=True)
     )

@@ -179,6 +179,31 @@ def test_a_worker_that_may_not_delete_says_so_and_works_on(
     assert queuectl("--db", reader, "list", "-q").lines == []
 
 
+def test_a_worker_that_may_not_enqueue_serves_no_schedule_and_one_that_may_does(
+    queuectl: Program, url_of: UrlOf
+) -> None:
+    owner, worker, client, reader = map(url_of, _ROLES)
+    words = ("--every", "1s", "--overlap", "cancel-old", "--tag", "t", "--queue", "new", "true")
+    for url in (worker, client, reader):
+        assert_refused(queuectl, url, "schedule", "add", "s", *words)
+    queuectl("--db", owner, "schedule", "add", "s", *words)
+    queuectl("--db", client, "enqueue", "--id", "a", "true")
+    due = "UPDATE schedules SET starts_at = starts_at - interval '1h', next_at = starts_at"
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute(due.encode())
+
+    told = queuectl("--db", worker, "worker", "start", "--drain")
+
+    assert "serves no schedule: " in told.out
+    assert queuectl("--db", reader, "list", "-q").lines == ["a"]
+    with psycopg.connect(owner, autocommit=True) as connection:
+        execute(connection, "grants for schedules")
+    queuectl("--db", worker, "worker", "start", "--drain")
+    found = queuectl("--db", reader, "list", "--json").json
+    assert {job["schedule"] for job in found if job["id"] != "a"} == {"s"}
+    assert queuectl("--db", reader, "schedule", "show", "s", "--json").json["last_at"] is not None
+
+
 def test_a_worker_cannot_change_what_a_command_is(url_of: UrlOf) -> None:
     with (
         psycopg.connect(url_of("worker"), autocommit=True) as connection,

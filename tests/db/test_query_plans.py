@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Dialect, Engine, event
+from sqlalchemy import Dialect, Engine, event, update
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite as SQLiteDialect
 
 from queuectl.db.engine import Store
+from queuectl.db.models import ScheduleRow
 from queuectl.db.prepared import Prepared
 from queuectl.domain.job import State
 from queuectl.service import (
@@ -26,7 +27,10 @@ from queuectl.service import (
     queues,
     rescues,
     retention,
+    schedules,
+    ticks,
 )
+from queuectl.service.statements import OWN_ROW_KEPT
 from tests.actors import Hire, ended
 from tests.db.population import populate
 from tests.jobs import add
@@ -287,3 +291,41 @@ def test_what_is_pruned_is_found_by_an_index_and_deleted_by_key(store: Store) ->
     assert_no_scan(plans)
     assert_no_scan(deleted)
     assert "ix_jobs_finished (state=? AND seq>?)" in plans.of("SELECT jobs.seq")
+
+
+def test_the_next_tick_is_the_first_of_its_index(store: Store, hire: Hire) -> None:
+    actor = hire("w2")
+    own_row = str(OWN_ROW_KEPT._statement.compile(dialect=SQLiteDialect()))
+
+    plan = "\n".join(explain(store, own_row))
+
+    assert "SEARCH schedules USING COVERING INDEX ix_schedules_next_at" in plan
+    assert actor.turn().next_tick_at is not None
+
+
+def test_ticks_are_made_jobs_by_indexes_alone(store: Store) -> None:
+    plans = plans_of(store, lambda: _tick(store))
+
+    assert_no_scan(plans)
+    assert "ix_schedules_next_at (next_at<?)" in plans.of("SELECT schedules", "next_at <=")
+    live = plans.of("SELECT jobs.seq FROM jobs WHERE jobs.schedule = ?")
+    assert "INDEX ix_jobs_schedule_live (schedule=?)" in live
+    there = plans.of("SELECT jobs.scheduled_for")
+    assert "INDEX ix_jobs_schedule_scheduled_for (schedule=? AND scheduled_for=?)" in there
+    assert ticks.enqueue_due(store).found is False
+
+
+def test_the_newest_job_of_a_schedule_is_the_last_of_its_index(store: Store) -> None:
+    schedules.run_now(store, ["nightly"])
+
+    plans = plans_of(store, lambda: schedules.show(store, ["nightly"]))
+
+    assert_no_scan(plans)
+    newest = plans.of("SELECT jobs.seq, jobs.id", "ORDER BY jobs.scheduled_for DESC")
+    assert "ix_jobs_schedule_scheduled_for (schedule=?)" in newest
+
+
+def _tick(store: Store) -> None:
+    due = update(ScheduleRow).values(next_at=datetime.now(UTC) - timedelta(days=2))
+    store.write(lambda connection: connection.execute(due))
+    assert len(ticks.enqueue_due(store).ids) == 1

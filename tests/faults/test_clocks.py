@@ -11,7 +11,10 @@ import pytest
 
 from queuectl.db import sqlite
 from queuectl.db.engine import Store, open_store
-from queuectl.service import jobs
+from queuectl.domain.request import JobRequest
+from queuectl.domain.schedule import CatchUp, Overlap
+from queuectl.service import jobs, schedules
+from queuectl.service.schedules import Definition
 from tests.actors import Hire
 from tests.aging import age
 from tests.cli.conftest import Program
@@ -134,3 +137,46 @@ def _stored_created_at(queuectl: Program) -> str:
     with closing(sqlite.LIBRARY.connect(queuectl.location.path)) as connection:
         [value] = connection.execute("SELECT created_at FROM jobs").fetchone()
     return str(value)
+
+
+@pytest.mark.parametrize(
+    ("noon_before", "expected"),
+    [
+        # On the 29th the hour from 2:00 to 3:00 is missing: the tick comes right after the gap.
+        (datetime(2027, 3, 27, 11, tzinfo=UTC), ["28T01:00:00Z", "29T00:30:00Z"]),
+        # On the 31st it comes twice: the tick is that of the first time.
+        (datetime(2027, 10, 30, 10, tzinfo=UTC), ["31T00:30:00Z", "01T01:30:00Z"]),
+    ],
+)
+def test_a_schedule_is_due_once_in_a_night_of_another_length(
+    queuectl: Program, noon_before: datetime, expected: list[str]
+) -> None:
+    words = ("--cron", "30 2 * * *", "--timezone", "Europe/Berlin", "--catch-up", "all")
+    queuectl("schedule", "add", "s", *words, "true", variables=clock_at(noon_before, "UTC"))
+
+    for hours in (13, 14, 15, 37, 38, 39, 40):  # 2:00 and later, on two mornings
+        clock = clock_at(noon_before + timedelta(hours=hours), "UTC")
+        queuectl("worker", "start", "--drain", variables=clock)
+
+    made = queuectl("list", "--json").json[::-1]
+    assert [job["scheduled_for"][8:].replace(".000Z", "Z") for job in made] == expected
+
+
+def test_a_schedule_goes_on_when_the_clock_is_set_back(
+    store: Store, supervisors: Supervisors, tmp_path: Path
+) -> None:
+    clock = JumpingClock(tmp_path)
+    request = JobRequest(command="true", cwd="/")
+    hourly = Definition(None, 3600.0, "UTC", CatchUp.LAST, Overlap.QUEUE, request)
+    added, _ = schedules.add(store, "s", hourly)
+    supervisor = supervisors.start(environment=clock.environment)
+
+    clock.jump(2 * TWO_HOURS)
+    wait_until(lambda: schedules.show(store, ["s"])[0].schedule.last_at)
+    clock.jump(0)
+
+    supervisor.wait_for("schedule-moved")
+    [known] = schedules.show(store, ["s"])
+    assert known.schedule.next_at == added.next_at
+    assert added.next_at is not None
+    assert known.schedule.last_at == added.next_at + timedelta(hours=3)
