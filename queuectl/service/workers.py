@@ -24,7 +24,7 @@ from queuectl.db import presence
 from queuectl.db.engine import Store
 from queuectl.db.models import JobRow, WorkerRow
 from queuectl.db.prepared import Prepared
-from queuectl.service import config, limits
+from queuectl.service import config, dependencies, limits
 
 #: Rows of ended workers are kept this long, so that their names can still be looked up.
 _KEPT = timedelta(days=1)
@@ -160,12 +160,13 @@ def beat(store: Store, worker_id: str, lease_seconds: float) -> bool:
 def require_rights(store: Store) -> None:
     """Refuse a database role that may not keep a worker; raises StoreError.
 
-    A heartbeat of nobody's, and a lock of no queue, change no row, and ask the server for all that
-    it needs.
+    A heartbeat of nobody's, a lock of no queue, and an end of no job change no row, and ask the
+    server for all that it needs.
     """
     if store.is_shared:
         beat(store, "", 0)
         store.write(limits.require_right)
+        store.write(dependencies.require_rights)
 
 
 def leave(store: Store, worker_id: str) -> None:

@@ -46,7 +46,8 @@ def test_the_queues_are_listed_with_what_is_in_them(filled: Program) -> None:
     header, first, second = filled("queue", "list").lines
 
     assert re.fullmatch(r"[\d-]+T[\d:.]+Z", default.pop("paused_at"))
-    counts = {"pending": 1, "scheduled": 0, "failed": 0, "processing": 0, "dead": 0}
+    waiting = {"held": 0, "blocked": 0, "pending": 1, "scheduled": 0, "failed": 0}
+    counts = {**waiting, "processing": 0, "dead": 0}
     assert default == {"name": "default", "paused": True, "limit": None, **counts, "workers": []}
     assert (slow["paused_at"], slow["limit"], slow["scheduled"]) == (None, 2, 1)
     assert header.split() == [

@@ -138,10 +138,10 @@ def test_what_waits_is_deleted_with_its_history_and_nothing_else(store: Store, h
     waiting = queues.find_waiting(store, "default")
     purged = queues.purge(store, waiting)
 
-    assert (len(waiting.seqs), waiting.running) == (3, 1)
-    assert (purged.count, purged.ran) == (3, [(failed.seq, 1)])
+    assert (len(waiting.seqs), waiting.running) == (4, 1)
+    assert (purged.count, purged.ran) == (4, [(failed.seq, 1)])
     left = {job.id for job in jobs.list_jobs(store)}
-    assert left == {"completed", "dead", "processing", "pending", "cancelled"}
+    assert left == {"completed", "dead", "processing", "pending", "cancelled", "held"}
     kept = store.read(lambda connection: connection.execute(select(AttemptRow.job_seq)).all())
     assert failed.seq not in {row.job_seq for row in kept}
 
@@ -188,6 +188,8 @@ def test_every_queue_is_listed_with_its_counts_and_who_serves_it(store: Store, h
 
     assert (default.name, default.paused_at, default.max_running) == ("default", None, 4)
     assert default.states == {
+        State.HELD: 1,
+        State.BLOCKED: 1,
         State.PENDING: 0,
         State.SCHEDULED: 1,
         State.FAILED: 1,
