@@ -155,7 +155,7 @@ def _go_on_when_declared_dead() -> None:
     _put(
         claims,
         "_require_alive",
-        lambda worker_id, own_row: claims._Own(*own_row()[0][1:3], None, None),
+        lambda worker_id, own_row: claims._Own(own_row()[0][1], own_row()[0][2], None, None),
     )
     values: dict[str, Any] = {name: bindparam(name) for name in ATTEMPT_FIELDS}
     overwriting = insert(AttemptRow).prefix_with("OR REPLACE").values(values)

@@ -80,7 +80,7 @@ def _settle_whatever_stands(patch: pytest.MonkeyPatch) -> None:
 
 def _go_on_when_declared_dead(patch: pytest.MonkeyPatch) -> None:
     def go_on(worker_id: str, own_row: Callable[[], list[Any]]) -> claims._Own:
-        return claims._Own(*own_row()[0][1:3], None, None)
+        return claims._Own(own_row()[0][1], own_row()[0][2], None, None)
 
     patch.setattr(claims, "_require_alive", go_on)
 
