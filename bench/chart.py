@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from bench.report import figure
+from bench.report import figure, kind_of
 
 _WIDTH, _LABEL, _BAR_END, _ROW, _TITLE = 860, 330, 760, 20, 44
 
@@ -55,8 +55,7 @@ def _panels(result: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]
 
 
 def _kind(row: dict[str, Any]) -> str:
-    kind, colon, _ = str(row["name"]).partition(": ")
-    return kind if colon else ""
+    return kind_of(str(row["name"]))
 
 
 def _panel(title: str, rows: Sequence[dict[str, Any]], y: int) -> list[str]:

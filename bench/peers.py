@@ -50,7 +50,8 @@ class Peers:
             subprocess.run([sys.executable, "-m", "venv", self._environment], check=True)
             for requirement in _WANTED.read_text().split():
                 self._install_package(requirement)
-            stamp.write_text(_WANTED.read_text())
+            if not self.missing:  # else it is tried again the next time
+                stamp.write_text(_WANTED.read_text())
         for tool, package in _TOOLS.items():
             if shutil.which(tool) is None:
                 self._install_tool(tool, package)
@@ -85,11 +86,15 @@ class Peers:
             wanted = {re.split(r"[=\[]", line)[0] for line in _WANTED.read_text().split()}
             found = {entry["name"].lower(): entry["version"] for entry in json.loads(listed.stdout)}
             self.versions = {name: found[name] for name in sorted(wanted & found.keys())}
+            for name in wanted - found.keys():
+                self.missing.setdefault(name, "not installed")
         query = ["dpkg-query", "-W", "-f=${Version}"]
         for tool, package in _TOOLS.items():
             if shutil.which(tool):
                 asked = subprocess.run([*query, package], check=False, capture_output=True)
                 self.versions[tool] = asked.stdout.decode() or "unknown"
+            else:
+                self.missing.setdefault(tool, f"not installed; it is in Debian's package {package}")
 
     def has(self, name: str) -> bool:
         """Whether this package or tool is there."""

@@ -43,9 +43,13 @@ class Report:
     missing: dict[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
-    def best(self, role: Role) -> float | None:
-        """Return the best median among the contenders of a role."""
-        medians = [row.median for row in self.rows if row.role is role]
+    def best(self, role: Role, kind: str | None = None) -> float | None:
+        """Return the best median among the contenders of a role, of all kinds or of one."""
+        medians = [
+            row.median
+            for row in self.rows
+            if row.role is role and kind in (None, kind_of(row.name))
+        ]
         if not medians:
             return None
         return max(medians) if self.better == "higher" else min(medians)
@@ -107,14 +111,13 @@ def ratio(value: float | None, other: float | None) -> float | None:
 
 
 def table(report: Report) -> str:
-    """Return the report as text: each row with its ratio to the limit and to the best peer."""
-    limit, peer = report.best(Role.LIMIT), report.best(Role.PEER)
+    """Return the report as text: each row with its ratio to the limit and best peer of its kind."""
     lines = [f"{report.workload}  {report.title}  ({report.unit}; {report.better} is better)"]
     width = max(len(row.name) for row in report.rows) if report.rows else 0
     lines.append(f"  {'':{width}}  {'median':>10}  {'min':>10}  {'max':>10}  x limit   x peer")
     lines += [
         f"  {row.name:{width}}  {figure(row.median):>10}  {figure(min(row.values)):>10}"
-        f"  {figure(max(row.values)):>10}  {_times(row.median, limit)}  {_times(row.median, peer)}"
+        f"  {figure(max(row.values)):>10}  {_ratios(report, row)}"
         for row in report.rows
     ]
     words = {True: "met", False: "MISSED", None: "not measured"}
@@ -140,6 +143,18 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
                 f"| {what} | {bar['name']} | {reached} | {bar['sense']} {bar['target']:g} | {met} |"
             )
     return "\n".join(lines)
+
+
+def kind_of(name: str) -> str:
+    """Return which of several kinds a contender is of: ``bulk`` for ``bulk: huey``."""
+    kind, colon, _ = name.partition(": ")
+    return kind if colon else ""
+
+
+def _ratios(report: Report, row: Row) -> str:
+    kind = kind_of(row.name)
+    limit, peer = report.best(Role.LIMIT, kind), report.best(Role.PEER, kind)
+    return f"{_times(row.median, limit)}  {_times(row.median, peer)}"
 
 
 def _times(value: float, other: float | None) -> str:

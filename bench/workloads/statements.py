@@ -47,7 +47,7 @@ def run(stage: Stage) -> Report:
         outcome.missing,
         [
             "huey has no bulk: its single figure is what its bulk is compared with",
-            "litequeue and persist-queue do not sync each commit to disk; huey and queuectl do",
+            "litequeue does not sync each commit to disk; huey, persist-queue and queuectl do",
             f"queuectl settles and claims {_BATCH} jobs a turn, as a worker does with short jobs",
         ],
     )
