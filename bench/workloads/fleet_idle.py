@@ -30,6 +30,7 @@ from queuectl.db.files import prepare_side_files
 from queuectl.db.wakeup import Bell
 from queuectl.service import config, workers
 from queuectl.settings import ServerLocation
+from queuectl.worker.keeping import Housekeeper
 from queuectl.worker.worker import POLL_SERVER_SECONDS, Worker, WorkerPlan
 
 #: The server's own processes, the bench's connections.
@@ -110,6 +111,7 @@ class _Idler:
         self._keep = theirs
         self._worker._slots.take_place(lock)
         self._worker._options = config.read_options(store)
+        self._worker._housekeeper = Housekeeper(store, worker_id, self._worker._log)
         self._worker._lookout.poll_seconds = POLL_SERVER_SECONDS
         self._bell: Bell = self._resources.enter_context(store.doorbell())
         return self

@@ -55,6 +55,8 @@ class Ticker:
 
     def step(self) -> bool:
         """Make the jobs of the due ticks; tell whether there is one. Raises StoreUnavailable."""
+        if self._ahead is not None:  # what it shows now counts, though it be set back at once
+            self._ahead = max(self._ahead, time.time() - boottime())
         try:
             done = ticks.enqueue_due(self._store)
         except StoreUnavailable:

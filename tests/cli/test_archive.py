@@ -33,7 +33,8 @@ def test_a_store_goes_into_a_file_and_comes_out_of_it(used: Program, tmp_path: P
     assert "3 jobs, 2 attempts" in done.err
     file = tmp_path / "all.jsonl"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert told.out.split()[:6] == ["1", "options", "2", "queues", "3", "jobs"]
+    assert told.out.split()[:4] == ["1", "options", "2", "queues"]
+    assert "3 jobs" in " ".join(told.out.split())
     assert "jobs that wait there run there too" in told.err
     assert used("--db", new, "list", "--json").json == before
     assert used("--db", new, "logs", "a").out == "hello\n"
@@ -82,7 +83,7 @@ def test_a_dry_run_tells_what_would_come_in(used: Program, tmp_path: Path) -> No
 
     told = used("--db", new, "import", "all.jsonl", "-n")
 
-    assert told.out.split()[4:6] == ["3", "jobs"]
+    assert "3 jobs" in " ".join(told.out.split())
     assert "nothing was changed" in told.err
     assert used("--db", new, "list", "--json").json == []
 

@@ -10,8 +10,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from alembic import command
 
+from queuectl.db import schema
 from queuectl.db.models import SCHEMA_REVISION
+from queuectl.settings import locate_store
 from tests import servers
 from tests.cli.conftest import Program
 from tests.waiting import wait_until
@@ -124,10 +127,11 @@ def test_a_newer_schema_that_says_nothing_of_itself_is_refused(queuectl: Program
 
 
 def test_a_newer_program_is_refused_by_an_older_schema(queuectl: Program, url: str) -> None:
-    queuectl("--db", url, "db", "upgrade")
-    with psycopg.connect(url, autocommit=True) as older:
-        older.execute("DROP TABLE store")
-        older.execute("UPDATE alembic_version SET version_num = '0003'")
+    location = locate_store(url)
+    with schema.migrating(location) as connection:
+        config = schema.alembic_config(location)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
 
     refused = queuectl("--db", url, "status", code=5)
     queuectl("--db", url, "db", "upgrade")

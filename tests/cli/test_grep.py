@@ -80,7 +80,7 @@ def test_nothing_found_is_exit_code_1(printed: Program) -> None:
     [
         (["("], "'(' is no regular expression"),
         ([""], "the pattern is empty"),
-        (["x", "--since", "soon"], "--since: 'soon' is not a duration"),
+        (["x", "--since", "soon"], "--since: 'soon' is neither a duration nor a date"),
         (["x", "--state", "bad"], "there is no state 'bad'"),
         (["x", "-C", "9999"], "-C"),
     ],

@@ -23,6 +23,8 @@ def test_status_counts_states_and_queues_and_names_what_is_due(queuectl: Program
     text = queuectl("status").out
 
     assert status["states"] == {
+        "held": 0,
+        "blocked": 0,
         "scheduled": 1,
         "pending": 2,
         "processing": 0,

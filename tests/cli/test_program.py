@@ -20,7 +20,7 @@ def test_version(queuectl: Program) -> None:
 @pytest.mark.parametrize(
     ("words", "error", "hint"),
     [
-        (["enqeue"], "no such command 'enqeue'", "did you mean 'enqueue'?"),
+        (["enqeue"], "no such command 'enqeue'", "did you mean 'enqueue', 'queue'?"),
         (["worker", "strat"], "no such command 'strat'", "did you mean 'start'"),
         (["zzz"], "no such command 'zzz'", "see: queuectl --help"),
         (["list", "--foo"], "no such option: --foo", "see: queuectl list --help"),

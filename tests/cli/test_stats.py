@@ -83,4 +83,7 @@ def test_an_empty_store_is_told(queuectl: Program) -> None:
 
 
 def test_a_time_that_is_none_is_refused(queuectl: Program) -> None:
-    assert "--since: 'soon' is not a duration" in queuectl("stats", "--since", "soon", code=2).err
+    assert (
+        "--since: 'soon' is neither a duration nor a date"
+        in queuectl("stats", "--since", "soon", code=2).err
+    )

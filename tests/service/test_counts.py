@@ -27,7 +27,7 @@ def test_every_state_is_counted_by_itself(store: Store) -> None:
     status = counts.read_status(store)
 
     assert status.states == {**dict.fromkeys(State, 1), State.SCHEDULED: 3}
-    assert sum(status.states.values()) == 10
+    assert sum(status.states.values()) == 11
 
 
 def test_every_queue_tells_what_waits_and_runs_there(store: Store) -> None:
@@ -36,7 +36,7 @@ def test_every_queue_tells_what_waits_and_runs_there(store: Store) -> None:
     status = counts.read_status(store)
 
     assert status.queues == [
-        QueueCount("default", pending=0, processing=1, waiting=3, paused=False),
+        QueueCount("default", pending=0, processing=1, waiting=4, paused=False),
         QueueCount("other", pending=1, processing=0, waiting=0, paused=False),
     ]
 
