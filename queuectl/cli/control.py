@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from queuectl.cli import render
-from queuectl.cli.selection import Asked, change, changes_jobs, count
+from queuectl.cli.selection import Asked, change, changes_jobs
 from queuectl.cli.store import open_store
 from queuectl.db import engine
 from queuectl.domain import job as domain
@@ -51,7 +51,7 @@ def cancel(
         verb="cancelled",
     )
     if running and not asked.quiet:
-        render.note(f"{count(running)} of them still running: the workers end them now")
+        render.note(f"{render.count(running)} of them still running: the workers end them now")
 
 
 def _check_reason(text: str) -> None:

@@ -170,7 +170,7 @@ def purge(
     touched = found
     if not dry_run and found:
         if not yes:
-            number = _count(len(found))
+            number = render.count(len(found))
             options.require_consent(f"delete {number} with their history and output?")
         # Those that were counted, and none that died since.
         touched = _delete(store, [job.id for job in found])
@@ -220,8 +220,4 @@ def _tell(touched: list[domain.Job], done: str, *, as_json: bool) -> None:
         render.json_array(objects.job_object(job) for job in touched)
     else:
         render.out_lines(job.id for job in touched)
-    render.note(f"{_count(len(touched))} {done}")
-
-
-def _count(number: int) -> str:
-    return f"{number} job" if number == 1 else f"{number} jobs"
+    render.note(f"{render.count(len(touched))} {done}")

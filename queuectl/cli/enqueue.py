@@ -22,8 +22,6 @@ from queuectl.service import headcount, jobs
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
-#: Jobs that are read back at a time to print them.
-_PRINTED_AT_ONCE = 500
 #: Jobs that are named one by one in notes, at most.
 _TOLD_JOBS = 5
 
@@ -284,7 +282,7 @@ def _enqueue_file(ctx: typer.Context, name: str, read: batch.Reader, how: _How) 
         store = _open_for(ctx, as_json=how.as_json)
         receipt = jobs.enqueue(store, requests, cwd=cwd)
     if how.as_json:
-        render.json_array(objects.job_object(job) for job in _read_back(store, receipt.ids))
+        render.json_array(objects.job_objects(store, receipt.ids))
     else:
         render.out_lines(receipt.ids)
     _tell(store, receipt)
@@ -330,11 +328,6 @@ def _open_for(ctx: typer.Context, *, as_json: bool) -> engine.Store:
     if as_json:
         jobs.require_reading(store)
     return store
-
-
-def _read_back(store: engine.Store, ids: list[str]) -> Iterator[Any]:
-    for start in range(0, len(ids), _PRINTED_AT_ONCE):
-        yield from jobs.find_by_ids(store, ids[start : start + _PRINTED_AT_ONCE])
 
 
 def _tell(store: engine.Store, receipt: jobs.Receipt) -> None:

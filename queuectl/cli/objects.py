@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from queuectl.db import engine
 from queuectl.domain import job as domain
+from queuectl.service import jobs
+
+#: Jobs that are read back at a time to print them.
+_READ_AT_ONCE = 500
 
 
 def job_object(job: domain.Job) -> dict[str, Any]:
@@ -40,6 +46,12 @@ def job_object(job: domain.Job) -> dict[str, Any]:
         "deadline": job.deadline,
         "stdin_bytes": job.stdin_bytes,
     }
+
+
+def job_objects(store: engine.Store, ids: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield the jobs of these ids; few are held at a time, however many there are."""
+    for start in range(0, len(ids), _READ_AT_ONCE):
+        yield from map(job_object, jobs.find_by_ids(store, ids[start : start + _READ_AT_ONCE]))
 
 
 def attempt_object(attempt: domain.Attempt) -> dict[str, Any]:

@@ -55,10 +55,18 @@ def check_queue(name: str, *, option: str | None = None) -> None:
         raise InvalidInput(f"{where}{name[:60]!r} {error}") from error
 
 
-def require_consent(question: str) -> None:
-    """Ask on a terminal whether to delete something; raises QueuectlError unless it is a yes."""
+def require_consent(question: str, *, otherwise: str = "nothing was deleted") -> None:
+    """Ask on a terminal before many things are changed; raises QueuectlError unless it is a yes."""
     if render.is_terminal(sys.stdin) and not render.confirm(question):
-        raise QueuectlError("nothing was deleted", hint="--yes skips the question")
+        raise QueuectlError(otherwise, hint="--yes skips the question")
+
+
+def parse_timeout(text: str) -> float:
+    """Return the seconds that ``--timeout`` names; raises InvalidInput."""
+    try:
+        return durations.parse_duration(text)
+    except ValueError as error:
+        raise InvalidInput(f"--timeout: {text[:40]!r} {error}") from error
 
 
 def parse_since(text: str) -> datetime:

@@ -151,7 +151,7 @@ def _tell_changes(changes: Sequence[queues.QueueChange], done: str, *, as_json: 
         render.json_array(_change_object(change) for change in changes)
     else:
         render.out_lines(changed)
-    render.note(f"{_count(len(changed), 'queue')} {done}")
+    render.note(f"{render.count(len(changed), 'queue')} {done}")
 
 
 def _change_object(change: queues.QueueChange) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def purge(
     count = len(waiting.seqs)
     if count and not dry_run:
         if not yes:
-            waits = _count(count, "waiting job")
+            waits = render.count(count, "waiting job")
             options.require_consent(f"delete {waits} of {name} with their history and output?")
         purged = queues.purge(store, waiting)
         for seq, runs in purged.ran:
@@ -232,14 +232,10 @@ def purge(
         values = {"queue": name, "jobs": count, "processing": waiting.running, "dry_run": dry_run}
         render.json_value(values)
         return
-    render.out(f"{_count(count, 'job')} {'would be deleted' if dry_run else 'deleted'}")
+    render.out(f"{render.count(count, 'job')} {'would be deleted' if dry_run else 'deleted'}")
     if waiting.running:
         render.note(_go_on(waiting.running))
 
 
 def _go_on(running: int) -> str:
     return "1 job that runs goes on" if running == 1 else f"{running} jobs that run go on"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" + ("" if number == 1 else "s")

@@ -160,6 +160,11 @@ def confirm(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
+def count(number: int, thing: str = "job") -> str:
+    """Return ``1 job``, ``2 jobs``."""
+    return f"{number} {thing}" + ("" if number == 1 else "s")
+
+
 def json_value(value: object) -> None:
     """Print one JSON value: indented for a reader, on one line for a program."""
     out(_dump(value, indent=2 if is_terminal() else None))

@@ -350,7 +350,7 @@ def run_now(
     else:
         render.out_lines(ids)
     if dry_run:
-        render.note(f"{_count(len(set(names)))} would be run now")
+        render.note(f"{render.count(len(set(names)), 'schedule')} would be run now")
 
 
 @app.command("remove")
@@ -366,7 +366,7 @@ def remove(
     changes = schedules.remove(store, names, dry_run=True)
     if not dry_run:
         if not yes:
-            options.require_consent(f"delete {_count(len(changes))}?")
+            options.require_consent(f"delete {render.count(len(changes), 'schedule')}?")
         changes = schedules.remove(store, names)
     _tell_changes(changes, "would be deleted" if dry_run else "deleted", as_json=json)
     if live := sum(change.live for change in changes):
@@ -380,7 +380,7 @@ def _tell_changes(changes: Sequence[schedules.Change], done: str, *, as_json: bo
         render.json_array(_change_object(change) for change in changes)
     else:
         render.out_lines(changed)
-    render.note(f"{_count(len(changed))} {done}")
+    render.note(f"{render.count(len(changed), 'schedule')} {done}")
 
 
 def _change_object(change: schedules.Change) -> dict[str, Any]:
@@ -393,7 +393,3 @@ def _change_object(change: schedules.Change) -> dict[str, Any]:
         "changed": change.changed,
         "live": change.live,
     }
-
-
-def _count(number: int) -> str:
-    return f"{number} schedule" + ("" if number == 1 else "s")

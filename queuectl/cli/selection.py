@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Annotated, Any
@@ -16,12 +15,9 @@ from queuectl.cli.store import open_store
 from queuectl.db import engine
 from queuectl.domain import job as domain
 from queuectl.domain import selection as domain_selection
-from queuectl.errors import InvalidInput, QueuectlError
+from queuectl.errors import InvalidInput
 from queuectl.service import jobs
 from queuectl.service import selection as service
-
-#: Jobs that are read back at a time to print them.
-_PRINTED_AT_ONCE = 500
 
 
 def _select(
@@ -163,29 +159,13 @@ def change(
         ids = [job.id for job in chosen]
     else:
         if chosen and not asked.selection.references and not asked.yes:
-            _confirm(len(chosen), verb)
+            question = f"{render.count(len(chosen))} will be {verb}; go on?"
+            options.require_consent(question, otherwise="nothing was changed")
         ids = act(store, chosen)
     if asked.as_json:
-        render.json_array(objects.job_object(job) for job in _read_back(store, ids))
+        render.json_array(objects.job_objects(store, ids))
     else:
         render.out_lines(ids)
     if not asked.quiet:
-        render.note(f"{count(len(ids))} {'would be ' if asked.dry_run else ''}{verb}")
+        render.note(f"{render.count(len(ids))} {'would be ' if asked.dry_run else ''}{verb}")
     return [] if asked.dry_run else ids
-
-
-def _confirm(number: int, verb: str) -> None:
-    if not render.is_terminal(sys.stdin):
-        return
-    if not render.confirm(f"{count(number)} will be {verb}; go on?"):
-        raise QueuectlError("nothing was changed", hint="--yes skips the question")
-
-
-def _read_back(store: engine.Store, ids: list[str]) -> Iterator[domain.Job]:
-    for start in range(0, len(ids), _PRINTED_AT_ONCE):
-        yield from jobs.find_by_ids(store, ids[start : start + _PRINTED_AT_ONCE])
-
-
-def count(number: int) -> str:
-    """Return ``1 job``, ``2 jobs``."""
-    return f"{number} job" if number == 1 else f"{number} jobs"

@@ -9,13 +9,12 @@ from typing import Annotated
 import typer
 
 from queuectl.cli import lazy, options, render
-from queuectl.cli.selection import count, selects
+from queuectl.cli.selection import selects
 from queuectl.cli.store import open_store
 from queuectl.db import engine
-from queuectl.domain import durations
 from queuectl.domain import job as domain
 from queuectl.domain import selection as domain_selection
-from queuectl.errors import InvalidInput, WaitedTooLong
+from queuectl.errors import WaitedTooLong
 from queuectl.service import headcount, jobs, waiting
 from queuectl.service import selection as service
 
@@ -45,7 +44,7 @@ def wait(
 
     The exit code is that of the job, if one was named; else 1 if any failed or was cancelled.
     """
-    seconds = None if timeout is None else parse_timeout(timeout)
+    seconds = None if timeout is None else options.parse_timeout(timeout)
     lazy.finish_start()
     store = open_store(ctx)
     # Whoever names a job may name one that has ended.
@@ -64,15 +63,7 @@ def wait(
 
 def _describe(awaited: waiting.Awaited) -> str:
     failed = f", {awaited.failed} failed or cancelled" if awaited.failed else ""
-    return f"{count(awaited.completed)} completed{failed}"
-
-
-def parse_timeout(text: str) -> float:
-    """Return seconds; raises InvalidInput."""
-    try:
-        return durations.parse_duration(text)
-    except ValueError as error:
-        raise InvalidInput(f"--timeout: {text[:40]!r} {error}") from error
+    return f"{render.count(awaited.completed)} completed{failed}"
 
 
 def await_jobs(
@@ -92,7 +83,7 @@ def await_jobs(
             rest = _LOOK_SECONDS if deadline is None else deadline - time.monotonic()
             if rest <= 0:
                 raise WaitedTooLong(
-                    f"{count(len(awaited.left))} of {len(seqs)} had not ended in time",
+                    f"{render.count(len(awaited.left))} of {len(seqs)} had not ended in time",
                     hint="they go on; wait longer, or end them with: queuectl cancel",
                 )
             bell.wait(min(_LOOK_SECONDS, rest))

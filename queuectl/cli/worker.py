@@ -15,7 +15,7 @@ from queuectl.cli.store import location, open_store
 from queuectl.db import engine
 from queuectl.domain import durations
 from queuectl.domain import options as domain_options
-from queuectl.errors import InvalidInput, QueuectlError
+from queuectl.errors import QueuectlError
 from queuectl.service import workers
 from queuectl.settings import ServerLocation
 from queuectl.worker import detaching, rescue, supervisor
@@ -100,7 +100,7 @@ def start(
     if detach:
         pid = detaching.detach(at, plan)
         render.out(str(pid))
-        render.note(f"{_count(count)} started; the log is {at.worker_log}")
+        render.note(f"{render.count(count, 'worker')} started; the log is {at.worker_log}")
         return
     raise typer.Exit(supervisor.run_supervisor(at, plan))
 
@@ -128,7 +128,7 @@ def stop(
     json: options.Json = False,
 ) -> None:
     """Let workers end what they run, claim nothing more, and leave; wait for that."""
-    seconds = None if timeout is None else _parse_timeout(timeout)
+    seconds = None if timeout is None else options.parse_timeout(timeout)
     lazy.finish_start()
     store = open_store(ctx)
     rescue.rescue_dead(store)
@@ -140,16 +140,9 @@ def stop(
     elif quiet:
         render.out_lines(worker.id for worker in asked)
     elif asked:
-        render.out(f"{_count(len(asked))} stopped")
+        render.out(f"{render.count(len(asked), 'worker')} stopped")
     else:
         render.note("no worker is running" + (f" for queue {queue} alone" if queue else ""))
-
-
-def _parse_timeout(text: str) -> float:
-    try:
-        return durations.parse_duration(text)
-    except ValueError as error:
-        raise InvalidInput(f"--timeout: {text[:40]!r} {error}") from error
 
 
 def _await_end(store: engine.Store, supervisors: set[str], timeout: float | None) -> None:
@@ -266,7 +259,3 @@ def unit(
     render.out(units.unit(at, getpass.getuser(), words), end="")
     if isinstance(at, ServerLocation) and at.url != units.address(at):
         render.note("the password is left out; put it in ~/.pgpass of the user who runs it")
-
-
-def _count(number: int) -> str:
-    return f"{number} worker" if number == 1 else f"{number} workers"
