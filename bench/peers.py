@@ -24,7 +24,6 @@ _TOOLS = {
     "parallel": "parallel",
     "tsp": "task-spooler",
     "nq": "nq",
-    "hyperfine": "hyperfine",
     redis.PROGRAM: "redis-tools",
 }
 

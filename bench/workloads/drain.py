@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 import os
-import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
 from contextlib import closing
-from datetime import datetime
 from pathlib import Path
+
+from sqlalchemy import func, select
 
 from bench.contest import Contender, Role, compete, median_of
 from bench.report import Bar, Report, ratio
 from bench.stage import Stage, fill, plain_environment, queuectl
+from queuectl.db.engine import open_store
+from queuectl.db.models import AttemptRow
 from queuectl.settings import StoreLocation
 
 _ONE_OF_TWO = "queuectl, 1 worker of 2 slots"
@@ -56,33 +58,38 @@ def drain(
 ) -> float:
     """Fill a store, let workers empty it, and return jobs a second by its own records."""
     location = stage.new_store()
-    fill(location, _jobs(stage) if jobs is None else jobs, command)
-    words = ("worker", "start", "--drain", f"-c{count}", f"-j{concurrency}")
-    with (location.folder / "events").open("wb") as events:
-        subprocess.run(
-            queuectl(location, *words), check=True, stdout=events, env=plain_environment()
-        )
-    rate = recorded_rate(location)
+    rate = emptied(location, _jobs(stage) if jobs is None else jobs, command, count, concurrency)
     stage.discard(location)
     return rate
 
 
-def recorded_rate(location: StoreLocation) -> float:
+def emptied(
+    location: StoreLocation, jobs: int, command: str, count: int, concurrency: int
+) -> float:
+    """Fill this store, let as many workers of as many slots empty it; return jobs a second."""
+    fill(location, jobs, command)
+    words = ("worker", "start", "--drain", f"-c{count}", f"-j{concurrency}")
+    with (location.folder / "events").open("wb") as events:
+        subprocess.run(
+            queuectl(location, *words),
+            check=True,
+            stdout=events,
+            # On a server's store, the files of this machine lie in the home folder.
+            env=plain_environment() | {"HOME": str(location.folder)},
+        )
+    return _recorded_rate(location)
+
+
+def _recorded_rate(location: StoreLocation) -> float:
     """Return jobs a second from the first start to the last end, as the attempts' rows say."""
-    query = "SELECT count(*), min(started_at), max(finished_at) FROM attempts"
-    with closing(sqlite3.connect(location.path)) as connection:
-        count, first, last = connection.execute(query).fetchone()
-    seconds = (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()
-    return float(count) / seconds
+    query = select(func.count(), func.min(AttemptRow.started_at), func.max(AttemptRow.finished_at))
+    with closing(open_store(location)) as store:
+        count, first, last = store.read(lambda connection: connection.execute(query).one())
+    return float(count / (last - first).total_seconds())
 
 
 def _jobs(stage: Stage) -> int:
     return stage.size(2000, 20)
-
-
-def _slow_jobs(stage: Stage) -> int:
-    """Return how many jobs those run that take seconds for 2,000; rates are compared."""
-    return stage.size(500, 10)
 
 
 def _xargs(stage: Stage, command: str) -> float:
@@ -101,7 +108,7 @@ def xargs_keeping(stage: Stage, command: str) -> float:
 
 def _peers(stage: Stage, command: str) -> list[Contender]:
     peers, keep = stage.peers, "drop" if command == "true" else "keep"
-    jobs, slow = _jobs(stage), _slow_jobs(stage)
+    jobs = _jobs(stage)
     found: list[Contender] = []
 
     def add(name: str, run: Callable[[], float]) -> None:
@@ -119,31 +126,31 @@ def _peers(stage: Stage, command: str) -> list[Contender]:
         app = ("celery_app", "drain")
         add(
             "celery, filesystem broker, 2 threads",
-            lambda: float(peers.run(*app, folder(), slow, command, "threads", keep)),
+            lambda: float(peers.run(*app, folder(), jobs, command, "threads", keep)),
         )
     if peers.has("spoolctl"):
         add(
             "spoolctl, 2 workers",
             lambda: float(
-                peers.run("spoolctl_app", "drain", stage.new_folder() / "s.db", slow, command)
+                peers.run("spoolctl_app", "drain", stage.new_folder() / "s.db", jobs, command)
             ),
         )
-    found += _tools(stage, command, slow)
+    found += _tools(stage, command, jobs)
     return found
 
 
-def _tools(stage: Stage, command: str, slow: int) -> list[Contender]:
+def _tools(stage: Stage, command: str, jobs: int) -> list[Contender]:
     peers, found = stage.peers, []
     if peers.has("tsp"):
         found.append(
-            Contender("task-spooler, 2 slots", Role.PEER, lambda: _tsp(stage, slow, command))
+            Contender("task-spooler, 2 slots", Role.PEER, lambda: _tsp(stage, jobs, command))
         )
     if peers.has("parallel"):
         found.append(
-            Contender("parallel -j2 --joblog", Role.PEER, lambda: _parallel(stage, slow, command))
+            Contender("parallel -j2 --joblog", Role.PEER, lambda: _parallel(stage, jobs, command))
         )
     if peers.has("nq"):
-        found.append(Contender("nq, 2 queues", Role.PEER, lambda: _nq(stage, slow // 2, command)))
+        found.append(Contender("nq, 2 queues", Role.PEER, lambda: _nq(stage, jobs // 2, command)))
     return found
 
 
@@ -151,9 +158,10 @@ def _parallel(stage: Stage, jobs: int, command: str) -> float:
     folder = stage.new_folder()
     lines = "\n".join(map(str, range(jobs))).encode()
     words = ["parallel", "-j2", "--will-cite", "--joblog", str(folder / "log"), "-n1"]
-    began = time.perf_counter()
-    subprocess.run([*words, f"{command} #"], input=lines, check=True, stdout=subprocess.DEVNULL)
-    return jobs / (time.perf_counter() - began)
+    with (folder / "output").open("wb") as output:
+        began = time.perf_counter()
+        subprocess.run([*words, f"{command} #"], input=lines, check=True, stdout=output)
+        return jobs / (time.perf_counter() - began)
 
 
 def _tsp(stage: Stage, jobs: int, command: str) -> float:

@@ -88,3 +88,9 @@ def test_names_are_escaped_in_the_chart() -> None:
 
     assert "a &lt; b" in picture
     assert "<x>" not in picture
+
+
+def test_the_chart_in_the_readme_is_drawn_from_the_results_beside_it() -> None:
+    picture = (report.RESULTS / "chart.svg").read_text()
+
+    assert picture == chart.draw(report.load_all(report.RESULTS))
