@@ -92,6 +92,11 @@ def _jobs(stage: Stage) -> int:
     return stage.size(2000, 20)
 
 
+def _tsp_jobs(stage: Stage) -> int:
+    """Return fewer jobs: each that waits is a client of its server, which takes a thousand."""
+    return stage.size(900, 10)
+
+
 def _xargs(stage: Stage, command: str) -> float:
     count = _jobs(stage)
     lines = "\n".join(map(str, range(count))).encode()
@@ -142,9 +147,9 @@ def _peers(stage: Stage, command: str) -> list[Contender]:
 def _tools(stage: Stage, command: str, jobs: int) -> list[Contender]:
     peers, found = stage.peers, []
     if peers.has("tsp"):
-        found.append(
-            Contender("task-spooler, 2 slots", Role.PEER, lambda: _tsp(stage, jobs, command))
-        )
+        few = _tsp_jobs(stage)
+        name = f"task-spooler, 2 slots, {few} jobs"
+        found.append(Contender(name, Role.PEER, lambda: _tsp(stage, few, command)))
     if peers.has("parallel"):
         found.append(
             Contender("parallel -j2 --joblog", Role.PEER, lambda: _parallel(stage, jobs, command))
