@@ -39,9 +39,19 @@ def insert_columns(
     encoded = [_encode(dialect, table, name, columns[name]) for name in names]
     rows = list(zip(*encoded, strict=True))
     if dialect.positional:
-        connection.exec_driver_sql(statement, rows)
+        _execute(connection, statement, rows)
     else:
         _wire(statement).owe(connection, dict(zip(names, rows[0], strict=True)))
+
+
+def _execute(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+    cursor = connection.connection.cursor()
+    try:
+        cursor.executemany(statement, rows)
+    except connection.dialect.loaded_dbapi.IntegrityError as error:
+        raise IntegrityError(statement, None, error) from error
+    finally:
+        cursor.close()
 
 
 def _copy(
@@ -82,11 +92,19 @@ def _wire(statement: str) -> Wire:
 
 def _encode(dialect: Dialect, table: Any, name: str, values: Sequence[Any]) -> Sequence[Any]:
     """Return the values as the driver takes them; equal instants are formatted once."""
-    kind = table.c[name].type.dialect_impl(dialect)
-    encode: Callable[[Any], Any] | None = kind.bind_processor(dialect)
+    encode = _encoder(dialect, table, name)
     if encode is None:
         return values
     if isinstance(values[0], datetime):
         known = {value: encode(value) for value in set(values)}
         return [known[value] for value in values]
     return [encode(value) for value in values]
+
+
+@lru_cache(maxsize=256)
+def _encoder(dialect: Dialect, table: Any, name: str) -> Callable[[Any], Any] | None:
+    """Return what turns a column's value into the driver's; None if they are the same."""
+    encode: Callable[[Any], Any] | None = (
+        table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
+    )
+    return encode

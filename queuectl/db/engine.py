@@ -42,6 +42,8 @@ class Store:
         self._committing = False
         self._remembered: dict[Hashable, object] = {}
         self._remembered_version: int | None = None
+        #: The same where nothing tells of others' commits: until when by the monotonic clock.
+        self._believed: dict[Hashable, tuple[float, object]] = {}
 
     @property
     def is_shared(self) -> bool:
@@ -86,14 +88,17 @@ class Store:
         connection: Connection,
         key: Hashable,
         ask: Callable[[Connection], Callable[[], Result]],
+        *,
+        seconds: float = 0.0,
     ) -> Callable[[], Result]:
         """Return what ``ask(connection)`` returns, asked anew only if others may have committed.
 
         For what this store's own transactions do not change: options, queues, one's own worker row.
+        A server does not tell whether others have; its answers are believed for ``seconds``.
         """
         version = self._backend.data_version(connection)
         if version is None:
-            return ask(connection)
+            return self._believe(connection, key, ask, seconds)
         if version != self._remembered_version:
             self._remembered_version = version
             self._remembered.clear()
@@ -102,9 +107,32 @@ class Store:
         result: Result = self._remembered[key]  # type: ignore[assignment]  # what ask's gave
         return lambda: result
 
+    def _believe(
+        self,
+        connection: Connection,
+        key: Hashable,
+        ask: Callable[[Connection], Callable[[], Result]],
+        seconds: float,
+    ) -> Callable[[], Result]:
+        now = time.monotonic()
+        until, believed = self._believed.get(key, (0.0, None))
+        if now < until:
+            return lambda: believed  # type: ignore[return-value]  # what ask's gave
+        answer = ask(connection)
+        if not seconds:
+            return answer
+
+        def read() -> Result:
+            result = answer()
+            self._believed[key] = now + seconds, result
+            return result
+
+        return read
+
     def forget(self) -> None:
         """Ask anew for what is remembered: this store's own transaction changes some of it."""
         self._remembered.clear()
+        self._believed.clear()
 
     def data_version(self) -> int | None:
         """Return a number that differs once another connection has committed, if there is one."""

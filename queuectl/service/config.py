@@ -92,6 +92,7 @@ def set_option(store: Store, name: str, value: object) -> Option:
             session.flush()
 
     store.write(work)
+    store.forget()
     return get_option(store, name)
 
 
@@ -107,4 +108,5 @@ def unset_option(store: Store, name: str) -> Option:
             session.flush()
 
     store.write(work)
+    store.forget()
     return get_option(store, name)

@@ -16,11 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, func, literal_column, select
 
 from queuectl.db import presence
 from queuectl.db.engine import Store
 from queuectl.db.models import JobRow, WorkerRow
+from queuectl.db.prepared import Prepared, to_instant
 from queuectl.domain.job import State
 from queuectl.domain.retention import believable_now, horizons
 from queuectl.service import config, pruning
@@ -31,6 +32,15 @@ from queuectl.service.rows import in_states
 _WINDOW_JOBS = 250
 #: The last jobs among which the newest change is looked for.
 _NEWEST_JOBS = 100
+
+# What every worker asks, idle ones too: one that compiles nothing shares its supervisor's memory.
+_LAST_CHANGES = select(JobRow.updated_at).order_by(JobRow.seq.desc()).limit(_NEWEST_JOBS).subquery()
+_NEWEST_CHANGE = Prepared(select(func.max(_LAST_CHANGES.c.updated_at)))
+_ALIVE = Prepared(
+    select(WorkerRow.id, WorkerRow.boot_id)
+    .where(WorkerRow.state == literal_column("'alive'"))
+    .order_by(WorkerRow.started_at, WorkerRow.id)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +62,8 @@ class Walk:
 
 def newest_change(store: Store) -> datetime | None:
     """Return when one of the last jobs last changed; None: there are none."""
-    last = select(JobRow.updated_at).order_by(JobRow.seq.desc()).limit(_NEWEST_JOBS).subquery()
-    query = select(func.max(last.c.updated_at, type_=JobRow.updated_at.type))
-    return store.read(lambda connection: connection.execute(query).scalar())
+    rows = store.read(_NEWEST_CHANGE.fetch)
+    return to_instant(rows[0][0])
 
 
 def duty(store: Store, worker_id: str, newest: datetime | None, watched_seconds: float) -> Duty:
@@ -64,15 +73,14 @@ def duty(store: Store, worker_id: str, newest: datetime | None, watched_seconds:
     """
 
     def work(connection: Connection) -> Duty:
-        query = select(WorkerRow.id, WorkerRow.boot_id).where(WorkerRow.state == "alive")
-        alive = connection.execute(query.order_by(WorkerRow.started_at, WorkerRow.id)).all()
+        alive = _ALIVE.fetch(connection)
         options = config.load(connection)
         now = believable_now(
             store.clock(connection).astimezone(UTC), datetime.now(UTC), newest, watched_seconds
         )
         before = {} if now is None else horizons(now, options.retention)
-        near = [row.id for row in alive if _is_here(store, row.boot_id)]
-        return Duty(bool(alive) and alive[0].id == worker_id, near[:1] == [worker_id], before)
+        near = [alive_id for alive_id, place in alive if _is_here(store, place)]
+        return Duty(bool(alive) and alive[0][0] == worker_id, near[:1] == [worker_id], before)
 
     return store.read(work)
 

@@ -24,6 +24,7 @@ from sqlalchemy.exc import IntegrityError
 
 from queuectl.db.engine import Store
 from queuectl.db.models import JobRow, ScheduleRow
+from queuectl.db.prepared import Prepared
 from queuectl.domain.job import LIVE
 from queuectl.domain.request import JobRequest
 from queuectl.domain.schedule import (
@@ -53,6 +54,10 @@ LIVE_OF_SCHEDULE = (
     in_states(*LIVE),
 )
 _LIVE = select(JobRow.seq).where(*LIVE_OF_SCHEDULE).order_by(JobRow.seq)
+# Every worker asks, idle ones too: one that compiles nothing shares its supervisor's memory.
+_ANY_LATER = Prepared(
+    select(ScheduleRow.name).where(ScheduleRow.next_at > bindparam("later_than")).limit(1)
+)
 
 
 @dataclass(slots=True)
@@ -202,7 +207,12 @@ def realign(store: Store) -> list[str]:
             _set(connection, name, now, next_at=next_at)
         return list(found)
 
-    if not store.read(lambda connection: late(connection, lock=False)):
+    def may_be_late(connection: Connection) -> bool:
+        if not _ANY_LATER.fetch(connection, {"later_than": store.clock(connection)}):
+            return False
+        return bool(late(connection, lock=False))
+
+    if not store.read(may_be_late):
         return []
     try:
         return store.write(work)

@@ -29,6 +29,9 @@ class Lookout:
     def __init__(self) -> None:
         self.poll_seconds = POLL_STORE_SECONDS
         self.at = 0.0
+        #: Whether the last turn that was to find something did. Such a worker claims at the next
+        #: bell without a look before, which is 0.3 ms sooner; the others do not crowd it.
+        self.is_lucky = False
         #: How many looks in a row found nothing, though the bell had rung.
         self._vain = 0
         self._rang = False
@@ -60,6 +63,7 @@ class Lookout:
 
     def claimed(self, count: int) -> None:
         """A turn that was to find something has claimed so many jobs."""
+        self.is_lucky = count > 0
         self._vain = 0 if count else self._vain + 1
 
     def _pause(self, next_due_at: datetime | None) -> float:

@@ -176,6 +176,7 @@ class Worker:
     def _hear(self, bell: Bell) -> None:
         if bell.heard():
             self._lookout.rang(time.monotonic(), free=self._slots.free > 0)
+            self._hungry = self._hungry or self._lookout.is_lucky
             self._barred = False
 
     # The loop

@@ -11,9 +11,10 @@ import pytest
 from queuectl.db.engine import Store, open_store
 from queuectl.domain.request import JobRequest, validate_request
 from queuectl.errors import Conflict, InvalidJob
-from queuectl.service import config, jobs, queues
+from queuectl.service import config, counts, jobs, queues
 from queuectl.service.spool import CHUNK_SIZE
 from tests.jobs import add
+from tests.waiting import wait_until
 
 
 def enqueue(store: Store, *fields: dict[str, object], cwd: str | None = "/") -> jobs.Receipt:
@@ -38,6 +39,37 @@ def test_a_job_has_what_was_asked_for_and_defaults_for_the_rest(store: Store) ->
     assert before <= job.created_at <= datetime.now(UTC)
     assert job.run_at == job.created_at == job.updated_at
     assert (job.worker_id, job.claimed_at, job.finished_at, job.last_error) == (None,) * 4
+
+
+def test_a_program_that_goes_on_enqueueing_sees_an_option_that_another_has_changed(
+    store: Store,
+) -> None:
+    assert add(store).max_retries == 3
+
+    with closing(open_store(store.location)) as other:
+        config.set_option(other, "max-retries", 7)
+
+    wait_until(lambda: add(store).max_retries == 7, limit=5)
+
+
+def test_a_program_sees_the_option_that_it_has_changed_itself_at_once(store: Store) -> None:
+    assert add(store).max_retries == 3
+
+    config.set_option(store, "max-retries", 7)
+    assert add(store).max_retries == 7
+
+    config.unset_option(store, "max-retries")
+    assert add(store).max_retries == 3
+
+
+def test_queues_are_noted_once_and_never_missed(store: Store) -> None:
+    for queue in ("a", "b", "a"):
+        add(store, queue=queue)
+    with closing(open_store(store.location)) as other:
+        add(other, queue="c")
+    add(store, queue="c")
+
+    assert {queue.name for queue in counts.list_queues(store)} >= {"a", "b", "c"}
 
 
 def test_retries_and_timeout_are_frozen_when_it_is_enqueued(store: Store) -> None:

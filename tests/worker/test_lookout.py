@@ -66,6 +66,17 @@ def test_a_look_that_nobody_rang_for_is_never_vain() -> None:
     assert rung(lookout, 100.01) == 0
 
 
+def test_who_got_a_job_last_claims_at_the_next_ring_without_a_look() -> None:
+    lookout = Lookout()
+    assert not lookout.is_lucky
+
+    lookout.claimed(1)
+    assert lookout.is_lucky
+
+    lookout.claimed(0)
+    assert not lookout.is_lucky
+
+
 def test_a_worker_without_room_looks_later_for_a_stop_alone() -> None:
     assert rung(Lookout(), 100.0, free=False) == pytest.approx(BUSY_LOOK_SECONDS)
 
