@@ -11,6 +11,7 @@ import random
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from queuectl.domain.job import Claim, Ending, Outcome
 from queuectl.domain.options import OutputStore
 from queuectl.errors import Conflict, StoreError, WorkerDeclaredDead
 from queuectl.service import claims, config, orders, recall, workers
-from queuectl.service.claims import Claimant, Settlement
+from queuectl.service.claims import Claimant, Settlement, Turn
 from queuectl.worker import ahead, processes, runner
 from queuectl.worker.delivery import Courier
 from queuectl.worker.events import EventLog
@@ -267,18 +268,7 @@ class Worker:
         if self._stop_mode is None and not unstarted:
             wanted = max(0, self._slots.free + self._ahead.room())
         idle = not self._slots.busy and not self._ahead
-        begun = boottime()
-        cut = self._claimant.cut_lease_seconds = self._lease.expect_cut(begun) if wanted else None
-        if cut is not None:
-            self._beat_at = min(self._beat_at, time.monotonic() + cut / 3)
-        self._unsure = True
-        turn = claims.take_turn(
-            store, self._claimant, self._ended, free=wanted, idle=idle, unstarted=unstarted
-        )
-        self._unsure = False
-        if cut is not None and turn.claims:
-            self._lease.renew(store, cut, begun)
-        self._store_is_back()
+        turn = self._send_turn(store, unstarted, wanted, idle=idle)
         self._options = turn.options
         self._ticker.told(turn.next_tick_at)
         self._log.tell_turn(self._ended, turn)
@@ -298,6 +288,24 @@ class Worker:
         self._obey_orders(store, turn.orders)
         if turn.stop_mode is not None:
             self._ask_stop(turn.stop_mode)
+
+    def _send_turn(
+        self, store: Store, unstarted: Sequence[Claim], wanted: int, *, idle: bool
+    ) -> Turn:
+        """Take a turn, which cuts the longer lease of an idle worker if it claims."""
+        begun = boottime()
+        cut = self._claimant.cut_lease_seconds = self._lease.expect_cut(begun) if wanted else None
+        if cut is not None:
+            self._beat_at = min(self._beat_at, time.monotonic() + cut / 3)
+        self._unsure = True
+        turn = claims.take_turn(
+            store, self._claimant, self._ended, free=wanted, idle=idle, unstarted=unstarted
+        )
+        self._unsure = False
+        if cut is not None and turn.claims:
+            self._lease.renew(store, cut, begun)
+        self._store_is_back()
+        return turn
 
     def _recall(self, store: Store) -> None:
         """Find out what stands of a turn whose reply was lost, or of a store that was away."""

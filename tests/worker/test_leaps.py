@@ -1,4 +1,4 @@
-"""The clock of a shared store leaps ahead (T2): no worker elsewhere is taken for dead by that.
+"""The clock of a shared store leaps ahead: no worker elsewhere is taken for dead by that.
 
 The clock is what all statements of the program ask for: here a schema that stands before
 PostgreSQL's own in the search path has one of the same name, which can be set.
@@ -56,7 +56,7 @@ def clock(store: Store) -> Iterator[psycopg.Connection[Any]]:
 def test_a_leap_of_the_servers_clock_rescues_no_live_job(
     clock: psycopg.Connection[Any], store: Store, supervisors: Supervisors, hire: Hire
 ) -> None:
-    """One of two workers elsewhere has died: it is silent for a lease after that."""
+    """T2: one of two workers elsewhere has died, and is silent for a lease after that."""
     config.set_option(store, "lease", _LEASE_SECONDS)
     live, dead = hire("live"), hire("dead")
     for actor in (live, dead):
