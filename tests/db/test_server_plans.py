@@ -42,9 +42,13 @@ both_plans = pytest.mark.parametrize("mode", ["force_custom_plan", "force_generi
 
 
 @pytest.fixture(scope="module")
-def store() -> Iterator[Store]:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """A million finished jobs, then a million that wait, then some that are due later."""
-    with servers.new_database("queuectl_test_plans") as url:
+    with (
+        servers.new_database("queuectl_test_plans") as url,
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        environment.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         location = locate_store(url, {})
         schema.upgrade(location)
         _populate(url)
