@@ -13,9 +13,9 @@ from math import inf
 #: What a clock may gain, as a part of the time: chrony slews one by a twelfth at most
 #: (``maxslewrate``), and nothing else is as quick.
 _GAIN = 1 / 12
-#: What it may seem to gain besides, as a part of the lease; and how long an answer may be on its way
-#: that tells the time. With both, a lease ends 0.15 of it too early at most, and a worker that is
-#: cut off has ended its jobs when a sixth is left.
+#: What it may seem to gain besides, as a part of the lease; and how long an answer may be on its
+#: way that tells the time. With all three, a lease ends 0.15 of it too early at most, and a worker
+#: that is cut off has ended its jobs when a sixth is left.
 _TOLERANCE = 1 / 32
 
 

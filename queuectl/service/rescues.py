@@ -37,8 +37,8 @@ _ORPHANS = select(JobRow.seq).where(
     _PROCESSING, JobRow.worker_id.not_in(select(WorkerRow.id).where(WorkerRow.state == "alive"))
 )
 _ANY_ORPHAN = Prepared(_ORPHANS.limit(1))
-#: A worker elsewhere whose lease was over at a time of the database's clock that a look has read. It
-#: is not read anew: it may leap ahead between the look and this.
+#: A worker elsewhere whose lease was over at a time of the database's clock that a look has read.
+#: The clock is not read anew: it may leap ahead between the look and this.
 _EXPIRED = (
     WorkerRow.state == "alive",
     WorkerRow.lease_expires_at < bindparam("expired_by"),

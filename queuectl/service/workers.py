@@ -157,9 +157,9 @@ def beat(store: Store, worker_id: str, lease_seconds: float) -> bool:
 
 
 def grant(connection: Connection, worker_id: str, lease_seconds: float) -> Callable[[], int]:
-    """Let a lease on a shared store begin anew in this transaction; what is returned tells of 1 row.
+    """Let a lease on a shared store begin anew in this transaction, even a shorter one.
 
-    It may be shorter than the one before it.
+    What is returned tells how many workers it found: none that was declared dead.
     """
     values = {"worker_id": worker_id, "lease_seconds": lease_seconds}
     return _BEAT_BY_SERVER.tell(connection, [values])

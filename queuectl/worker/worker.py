@@ -324,6 +324,8 @@ class Worker:
         busy = self._slots.marks() | self._courier.marks()
         busy.update(item.claim.mark for item in self._ended)
         self._ahead.recall([claim for claim in found.held if claim.mark not in busy])
+        if found.held:
+            self._beat_at = 0.0  # the longer lease of an idle worker may stand
 
     def _look(self, store: Store) -> None:
         outlook = claims.look(store, self._claimant)

@@ -69,7 +69,8 @@ def test_a_worker_of_this_machine_is_dead_once_its_lock_is_free(store: Store, hi
 def lease_left(store: Store, actor: Actor) -> float:
     """Return what is left of a worker's lease, in seconds, by the server's clock."""
     query = text(
-        "SELECT extract(epoch FROM lease_expires_at - clock_timestamp()) FROM workers WHERE id = :id"
+        "SELECT extract(epoch FROM lease_expires_at - clock_timestamp()) FROM workers"
+        " WHERE id = :id"
     )
     return float(store.read(lambda connection: connection.scalar(query, {"id": actor.id})))
 
