@@ -223,8 +223,6 @@ def _turn(connection: Connection, plan: _Plan, apply: _Apply) -> tuple[Turn, str
             PROMOTE.tell(connection, [{"now": now}])
             rows, next_queue = choose(connection, _room(connection, plan, open_queues))
         claims = _take(connection, claimant, rows, now, apply)
-    if claims and claimant.cut_lease_seconds is not None:
-        workers.grant(connection, claimant.worker_id, claimant.cut_lease_seconds)
     at_rest = not plan.unstarted and all(d.state in _AT_REST for d in decisions.values())
     quiet = at_rest and not passed_on and not expired
     if quiet and not limits.frees_place(open_queues, let_go, claims):
@@ -389,6 +387,8 @@ def _take(
     ]
     taken = apply(connection, CLAIM, updates)
     claims = [_to_claim(row) for row, found in zip(rows, taken, strict=True) if found]
+    if claims and claimant.cut_lease_seconds is not None:
+        workers.grant(connection, claimant.worker_id, claimant.cut_lease_seconds)
     return inputs.attach(connection, claims)
 
 

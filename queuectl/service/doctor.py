@@ -21,7 +21,7 @@ from queuectl.db.models import SCHEMA_REVISION, DeadLetterRow, JobRow, WorkerRow
 from queuectl.domain.durations import format_duration
 from queuectl.domain.job import State
 from queuectl.errors import StoreError
-from queuectl.service import config, workers
+from queuectl.service import workers
 from queuectl.service.rows import in_states
 from queuectl.settings import ServerLocation, StoreLocation
 

@@ -25,7 +25,7 @@ from queuectl.domain.retry import Decision
 from queuectl.service import choice, claims, jobs, queues, rescues, statements, workers
 from queuectl.service.choice import Room
 from queuectl.service.rows import ATTEMPT_FIELDS
-from queuectl.worker import lease, processes, rescue, slots, supervisor, worker
+from queuectl.worker import lease, processes, rescue, slots, supervisor
 from tests.campaign import plan, server
 from tests.campaign.terms import Terms
 

@@ -131,6 +131,12 @@ class Load:
         """Return the workers of each host, by their process numbers."""
         return [set(supervisor.worker_pids()) for supervisor in self.supervisors]
 
+    def await_runs(self, job: str) -> None:
+        """Wait until a job has begun, and each host has completed some others."""
+        wait_until(lambda: job in self.runs())
+        for supervisor in self.supervisors:
+            supervisor.wait_for("job-completed", 5)
+
     def runs(self) -> dict[str, list[str]]:
         """Return what each job has said of its runs: ``run``, or ``overlap`` where two met."""
         found: dict[str, list[str]] = {}
@@ -154,9 +160,7 @@ def test_nothing_acknowledged_is_lost_when_the_primary_dies_under_load(
         long = validate_request({"id": "long", "command": load.prologue + until(go)})
         jobs.enqueue(store, [long], cwd="/")
         load.await_more(15)
-        wait_until(lambda: "long" in load.runs())
-        for supervisor in load.supervisors:
-            supervisor.wait_for("job-completed", 5)
+        load.await_runs("long")
 
         crew = load.crew()
         pair.kill_primary()
@@ -179,7 +183,6 @@ def test_nothing_acknowledged_is_lost_when_the_primary_dies_under_load(
         assert load.runs() == {job: ["run"] for job in stored}
         audit = queuectl("--db", pair.location.url, "audit")
         assert audit.lines[0] == f"{len(stored)} attempts, 0 overlaps"
-
         # What the primary had acknowledged, by id, was on the standby; then that took more.
         assert {"c1-15", "c2-15"} <= set(before) <= standing
         assert len(set(after)) == len(after) >= len(before) + 2 * 15
