@@ -6,8 +6,11 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Protocol
 
+from sqlalchemy import update
+
 from queuectl.db import presence
 from queuectl.db.engine import Store
+from queuectl.db.models import WorkerRow
 from queuectl.domain.job import Claim, Ending, Outcome
 from queuectl.service import claims, workers
 from queuectl.service.claims import Claimant, Settlement, Turn
@@ -60,6 +63,16 @@ class Actor:
     def settle(self, claim: Claim, ending: Ending = Ending.COMPLETED) -> Turn:
         """Take a turn that settles one attempt."""
         return self.turn(ended(claim, ending))
+
+    def move_elsewhere(self, *, lease_left_seconds: float) -> None:
+        """Become another machine's, whose lock nobody here can try; on a shared store."""
+        assert workers.beat(self.store, self.id, lease_left_seconds)
+        row = update(WorkerRow).where(WorkerRow.id == self.id)
+        elsewhere = row.values(host="elsewhere", boot_id="another boot")
+        self.store.write(lambda connection: connection.execute(elsewhere))
+        assert self.lock is not None
+        self.lock.release(remove=True)
+        self.lock = None
 
     def die(self) -> None:
         """Let go of everything as the kernel does for a process that was killed."""

@@ -46,7 +46,10 @@ class _Line:
 class Proxy:
     """Passes bytes on between a socket of its own and the server's, until it is cut."""
 
-    def __init__(self, location: ServerLocation, folder: Path, *, renumbers: bool = False) -> None:
+    def __init__(
+        self, location: ServerLocation, folder: Path, *, renumbers: bool = False, tcp: bool = False
+    ) -> None:
+        """``renumbers``: it gives clients a number of its own; ``tcp``: it listens on a port."""
         given = {
             name: str(value)
             for name, value in psycopg.conninfo.conninfo_to_dict(location.url).items()
@@ -55,13 +58,16 @@ class Proxy:
         self._renumbers = renumbers
         self._open = threading.Event()
         self._open.set()
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.bind(str(folder / ".s.PGSQL.5432"))
+        self._socket = socket.socket(socket.AF_INET if tcp else socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.bind(("127.0.0.1", 0) if tcp else str(folder / ".s.PGSQL.5432"))
         self._socket.listen(128)
+        place = f"host={folder}"
+        if tcp:
+            place = "host={}&port={}".format(*self._socket.getsockname())
         self._lines: dict[_Line, list[threading.Thread]] = {}
         password = f":{quote(given['password'], safe='')}" if "password" in given else ""
         user = quote(given["user"], safe="")
-        found = locate_store(f"postgresql://{user}{password}@/{given['dbname']}?host={folder}", {})
+        found = locate_store(f"postgresql://{user}{password}@/{given['dbname']}?{place}", {})
         assert isinstance(found, ServerLocation)
         self.location = found
         self._doorman = threading.Thread(target=self._accept, daemon=True)

@@ -31,7 +31,8 @@ from queuectl.db.wakeup import Bell
 from queuectl.service import config, workers
 from queuectl.settings import ServerLocation
 from queuectl.worker.keeping import Housekeeper
-from queuectl.worker.worker import POLL_SERVER_SECONDS, Worker, WorkerPlan
+from queuectl.worker.lease import IDLE_FACTOR
+from queuectl.worker.worker import Worker, WorkerPlan
 
 #: The server's own processes, the bench's connections.
 _SPARE_CONNECTIONS = 50
@@ -112,7 +113,6 @@ class _Idler:
         self._worker._slots.take_place(lock)
         self._worker._options = config.read_options(store)
         self._worker._housekeeper = Housekeeper(store, worker_id, self._worker._log)
-        self._worker._lookout.poll_seconds = POLL_SERVER_SECONDS
         self._bell: Bell = self._resources.enter_context(store.doorbell())
         return self
 
@@ -124,8 +124,8 @@ class _Idler:
             self._worker._beat(self._store, time.monotonic())
         now = time.monotonic()
         jitter = random.random()  # noqa: S311  # no secret
-        self._worker._beat_at = now + jitter * 10
-        self._worker._lookout.at = now + jitter * POLL_SERVER_SECONDS
+        self._worker._beat_at = now + jitter * self._worker._options.lease * IDLE_FACTOR / 3
+        self._worker._lookout.at = now + jitter * self._store.poll_seconds
 
     def __exit__(self, *exception: object) -> None:
         self._resources.close()

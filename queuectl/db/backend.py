@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
@@ -12,6 +13,7 @@ from queuectl.settings import ServerLocation, StoreLocation
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
+    from queuectl.db.wakeup import Bell
     from queuectl.errors import StoreError
 
 
@@ -21,6 +23,7 @@ class Backend(Protocol):
     SHARED: bool
     ERROR: type[Exception]
     PATIENCE_SECONDS: float
+    POLL_SECONDS: float
 
     def create_store_engine(self, location: StoreLocation) -> Engine: ...
     def prepare_connection(self, location: StoreLocation, connection: Connection) -> None: ...
@@ -29,6 +32,10 @@ class Backend(Protocol):
     def changes(self, connection: Connection) -> int: ...
     def announce(self, connection: Connection) -> None: ...
     def ring(self, location: StoreLocation, *, hushed: bool = False) -> None: ...
+    def doorbell(
+        self, location: StoreLocation, hang_up: Callable[[], None], *, hushed: bool
+    ) -> Bell: ...
+    def settle_in(self, location: StoreLocation, connection: Connection) -> None: ...
     def data_version(self, connection: Connection) -> int | None: ...
     def clock(self, connection: Connection) -> datetime: ...
     def translate_error(

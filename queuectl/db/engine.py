@@ -13,9 +13,8 @@ from sqlalchemy.exc import DBAPIError
 
 from queuectl.db import schema
 from queuectl.db.backend import backend_of, driver_error
-from queuectl.db.files import adopt_folder
 from queuectl.db.prepared import Prepared
-from queuectl.db.wakeup import Bell, Doorbell
+from queuectl.db.wakeup import Bell
 from queuectl.errors import InvalidInput, OutcomeUnknown
 from queuectl.settings import StoreLocation
 
@@ -49,6 +48,11 @@ class Store:
     def is_shared(self) -> bool:
         """Whether workers of several machines use it, so that leases decide about them."""
         return self._backend.SHARED
+
+    @property
+    def poll_seconds(self) -> float:
+        """How long an idle worker sleeps at most, in seconds, though it hears nothing."""
+        return self._backend.POLL_SECONDS
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """Run ``work`` in one short read transaction: all that it reads is of one moment.
@@ -147,17 +151,13 @@ class Store:
 
         ``hushed``: also for what is to wake no worker, where that can be heard.
         """
-        if not self.is_shared:
-            return Doorbell(self.location, hushed=hushed)
-        from queuectl.db.listening import Listener
-
-        self._bell = listener = Listener(self.close)
+        self._bell = bell = self._backend.doorbell(self.location, self.close, hushed=hushed)
         if self._connection is not None:
             try:
-                listener.attend(self._connection)
+                bell.attend(self._connection)
             except self._backend.ERROR:
                 self.close()  # it is broken; the next transaction has another, and listens on it
-        return listener
+        return bell
 
     def prepare_statements(self) -> None:
         """Compile the statements of the hot paths now; opens no connection."""
@@ -195,8 +195,7 @@ class Store:
             try:
                 self._backend.prepare_connection(self.location, connection)
                 self._admit(connection)
-                if self.is_shared:
-                    adopt_folder(self.location, schema.read_id(connection))
+                self._backend.settle_in(self.location, connection)
                 connection.rollback()
                 if self._bell is not None:
                     self._bell.attend(connection)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, TypeVar, cast
@@ -19,9 +19,12 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import NullPool
 
+from queuectl.db import schema
+from queuectl.db.files import adopt_folder
 from queuectl.db.server_errors import is_disconnect as is_disconnect
 from queuectl.db.server_errors import is_transient, is_unreachable
 from queuectl.db.server_errors import translate_error as translate_error
+from queuectl.db.wakeup import Bell
 from queuectl.errors import StoreError
 from queuectl.settings import ServerLocation, StoreLocation
 
@@ -42,6 +45,12 @@ SHARED = True
 ERROR: type[Exception] = psycopg.Error
 #: How long a transaction is tried again, and how long one statement may take, in seconds.
 PATIENCE_SECONDS = 10.0
+#: The part of its patience for which a transaction waits for one lock: then it lets go of its own,
+#: and is tried again as a whole. The limit of a statement comes first where it is not longer.
+_LOCK_PART = 1 / 3
+#: The poll behind notifications, which come with the commit or not at all. It is what many idle
+#: workers cost.
+POLL_SECONDS = 30.0
 #: How long a server that refuses connections is asked again, in seconds; a restart takes less.
 _RECONNECT_SECONDS = 2.0
 #: The channel of all notifications.
@@ -100,7 +109,8 @@ def _begin(connection: Connection) -> None:
     driver.patience = patience + 1
     # READ COMMITTED: a claim takes what is there now. A reader sees one moment.
     mode = "READ COMMITTED, READ WRITE" if writes else "REPEATABLE READ, READ ONLY"
-    driver.owe_transaction(mode, *[int(patience * 1000)] * 3)
+    limit = int(patience * 1000)
+    driver.owe_transaction(mode, limit, max(1, int(limit * _LOCK_PART)), limit)
 
 
 def driver_connection(connection: Connection) -> Any:
@@ -153,6 +163,21 @@ def announce(connection: Connection) -> None:
 
 def ring(location: StoreLocation, *, hushed: bool = False) -> None:
     """Do nothing: the commit has rung."""
+
+
+def doorbell(location: StoreLocation, hang_up: Callable[[], None], *, hushed: bool) -> Bell:
+    """Return an ear for what others commit; what wakes no worker is not notified to anybody.
+
+    ``hang_up`` closes the connection once it is seen to be broken.
+    """
+    from queuectl.db.listening import Listener  # whoever waits for nothing needs none
+
+    return Listener(hang_up)
+
+
+def settle_in(location: StoreLocation, connection: Connection) -> None:
+    """Let this machine's own files of the store be where all its URLs lead; raises StoreError."""
+    adopt_folder(location, schema.read_id(connection))
 
 
 def data_version(connection: Connection) -> int | None:

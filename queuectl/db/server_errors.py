@@ -16,6 +16,7 @@ _REPEATABLE = frozenset({"40001", "40P01", "55P03", "26000", "42P05"})
 #: The server went away: a shutdown, a crash of one of its processes, a start, a failover.
 _GONE = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25006"})
 _HINTS = {
+    "55P03": "another session holds a lock: look with pg_blocking_pids(), then try again",
     "57014": "the server took too long; look for locks and slow disks, then try again",
     "53100": "free some disk space on the server",
     "53200": "the server is out of memory",

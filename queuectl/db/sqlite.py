@@ -6,7 +6,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from types import ModuleType
@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 
 from queuectl.db.files import open_private
 from queuectl.db.filesystem import is_remote
+from queuectl.db.wakeup import Bell, Doorbell
 from queuectl.errors import StoreError, StoreUnavailable
 from queuectl.settings import StoreLocation
 
@@ -34,6 +35,8 @@ SHARED = False
 ERROR: type[Exception] = LIBRARY.Error
 #: How long a writer waits for the others, in seconds.
 PATIENCE_SECONDS = 10.0
+#: The poll behind the bell.
+POLL_SECONDS = 5.0
 #: "QCTL": what ``PRAGMA application_id`` says of a file that is a queuectl store.
 APPLICATION_ID = 0x5143544C
 
@@ -198,6 +201,15 @@ def changes(connection: Connection) -> int:
 
 def announce(connection: Connection) -> None:
     """Do nothing: the bell is rung after the commit, when it can be seen."""
+
+
+def doorbell(location: StoreLocation, hang_up: Callable[[], None], *, hushed: bool) -> Bell:
+    """Return an ear for what others commit; with ``hushed`` also for what wakes no worker."""
+    return Doorbell(location, hushed=hushed)
+
+
+def settle_in(location: StoreLocation, connection: Connection) -> None:
+    """Do nothing: this machine's own files stand beside the store already."""
 
 
 def data_version(connection: Connection) -> int | None:

@@ -42,7 +42,7 @@ from queuectl.domain.job import Claim, Outcome, State
 from queuectl.domain.options import Options
 from queuectl.domain.retry import Decision, decide
 from queuectl.errors import WorkerDeclaredDead
-from queuectl.service import chunks, config, dependencies, expiry, inputs, limits, queues
+from queuectl.service import chunks, config, dependencies, expiry, inputs, limits, queues, workers
 from queuectl.service.choice import Room, choose, rotation
 from queuectl.service.chunks import Shipment
 from queuectl.service.single import ask_standing, choose_single
@@ -75,6 +75,8 @@ class Claimant:
     #: The key of the one job that it claims; None: whatever its queues hold.
     only: int | None = None
     next_queue: str = ""
+    #: To what its lease is cut with a claim, in seconds; None: it is not longer.
+    cut_lease_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,6 +387,8 @@ def _take(
     ]
     taken = apply(connection, CLAIM, updates)
     claims = [_to_claim(row) for row, found in zip(rows, taken, strict=True) if found]
+    if claims and claimant.cut_lease_seconds is not None:
+        workers.grant(connection, claimant.worker_id, claimant.cut_lease_seconds)
     return inputs.attach(connection, claims)
 
 

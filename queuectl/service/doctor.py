@@ -21,7 +21,7 @@ from queuectl.db.models import SCHEMA_REVISION, DeadLetterRow, JobRow, WorkerRow
 from queuectl.domain.durations import format_duration
 from queuectl.domain.job import State
 from queuectl.errors import StoreError
-from queuectl.service import config, workers
+from queuectl.service import workers
 from queuectl.service.rows import in_states
 from queuectl.settings import ServerLocation, StoreLocation
 
@@ -294,12 +294,12 @@ def _lasting_readers(location: StoreLocation, mode: str) -> set[int]:
 
 
 def _examine_workers(store: Store) -> list[Finding]:
-    lease = config.read_options(store).lease
     seen = workers.list_workers(store)
     problems = []
     for worker in seen:
         who = f"worker {worker.id} (process {worker.pid})"
         silent = (datetime.now(UTC) - worker.heartbeat_at).total_seconds()
+        lease = (worker.lease_expires_at - worker.heartbeat_at).total_seconds()
         if worker.state != "alive":
             message = f"{who} died, and nobody has taken its {len(worker.running)} jobs back"
             problems.append(Finding("workers", message, "start one: queuectl worker start"))

@@ -37,30 +37,39 @@ _ORPHANS = select(JobRow.seq).where(
     _PROCESSING, JobRow.worker_id.not_in(select(WorkerRow.id).where(WorkerRow.state == "alive"))
 )
 _ANY_ORPHAN = Prepared(_ORPHANS.limit(1))
-#: A worker elsewhere whose lease is over, by the database's clock.
+#: A worker elsewhere whose lease was over at a time of the database's clock that a look has read.
+#: The clock is not read anew: it may leap ahead between the look and this.
 _EXPIRED = (
     WorkerRow.state == "alive",
-    WorkerRow.lease_expires_at < func.clock_timestamp(),
+    WorkerRow.lease_expires_at < bindparam("expired_by"),
     WorkerRow.boot_id != bindparam("here"),
 )
-#: How long the first lease of a worker elsewhere still has, in seconds; negative: it is over.
+#: When the first lease of a worker elsewhere is over, and what time it is, by the database's clock.
 _NEXT_EXPIRY = Prepared(
-    select(
-        func.extract("epoch", func.min(WorkerRow.lease_expires_at) - func.clock_timestamp())
-    ).where(WorkerRow.state == "alive", WorkerRow.boot_id != bindparam("here"))
+    select(func.min(WorkerRow.lease_expires_at), func.clock_timestamp()).where(
+        WorkerRow.state == "alive", WorkerRow.boot_id != bindparam("here")
+    )
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Suspects:
-    """Who may be dead. ``orphaned``: a lease is over, or a job's worker is dead or missing."""
+    """Who may be dead. ``orphaned``: a job's worker is dead or missing."""
 
     #: Workers whose locks tell, each with its place: the id of its boot, or where several machines
     #: share the store, this neighbourhood.
     near: dict[str, str]
     orphaned: bool
+    #: The time by the clock of a store that machines share.
+    clock: datetime | None = None
+    #: The same, if the lease of a worker elsewhere was over then, and silence is to be believed.
+    expired_by: datetime | None = None
     #: Until the first lease of a worker elsewhere may be over, in seconds; None: there is none.
     quiet_seconds: float | None = None
+
+    def spared(self) -> Suspects:
+        """Return them without those whom nothing but the clock speaks against."""
+        return replace(self, expired_by=None)
 
 
 def suspects(store: Store) -> Suspects:
@@ -78,10 +87,10 @@ def _ask_suspects(store: Store, connection: Connection) -> Callable[[], Suspects
     near, expiry = _NEAR_IDS.ask(connection, here), _NEXT_EXPIRY.ask(connection, here)
 
     def read() -> Suspects:
-        [[left]] = expiry()
-        seconds = None if left is None else float(left)
-        expired = seconds is not None and seconds < 0
-        return Suspects(dict(near()), bool(orphan()) or expired, seconds)
+        [[first, now]] = expiry()
+        left = None if first is None else (first - now).total_seconds()
+        expired_by = now if left is not None and left < 0 else None
+        return Suspects(dict(near()), bool(orphan()), now, expired_by, left)
 
     return read
 
@@ -91,16 +100,25 @@ def rescue(
     dead: Sequence[str],
     *,
     started: Mapping[str, frozenset[str]] = MappingProxyType({}),
+    expired_by: datetime | None = None,
 ) -> list[str]:
     """Mark these workers dead and take their jobs back, with those of workers long gone.
 
-    Where several machines share the store, so are those elsewhere whose lease is over.
-    Call it only after what the workers left on this machine was killed and is seen gone. The
-    attempts are recorded as lost; no retry is charged, a crash is counted. ``started`` has the
-    marks of the claims that a worker had started, where that is known: the others count as never
-    made. Returns the jobs' ids.
+    Where several machines share the store, so are those elsewhere whose lease was over at
+    ``expired_by``, by the store's clock. Call it only after what the workers left on this machine
+    was killed and is seen gone. The attempts are recorded as lost; no retry is charged, a crash is
+    counted. ``started`` has the marks of the claims that a worker had started, where that is known:
+    the others count as never made. Returns the jobs' ids.
     """
-    return store.write(lambda connection: _rescue(store, connection, dead, started))
+
+    def work(connection: Connection) -> list[str]:
+        if expired_by is not None:
+            expired = update(WorkerRow).where(*_EXPIRED).values(state="dead")
+            here = presence.neighbourhood(store.location)
+            connection.execute(expired, {"here": here, "expired_by": expired_by})
+        return _rescue(store, connection, dead, started)
+
+    return store.write(work)
 
 
 def _rescue(
@@ -110,9 +128,6 @@ def _rescue(
     started: Mapping[str, frozenset[str]],
 ) -> list[str]:
     now = datetime.now(UTC)
-    if store.is_shared:
-        expired = update(WorkerRow).where(*_EXPIRED).values(state="dead")
-        connection.execute(expired, {"here": presence.neighbourhood(store.location)})
     connection.execute(
         update(WorkerRow)
         .where(WorkerRow.id.in_(dead), WorkerRow.state == "alive")

@@ -147,14 +147,22 @@ def beat(store: Store, worker_id: str, lease_seconds: float) -> bool:
     def work(connection: Connection) -> Callable[[], int]:
         store.hush(connection)
         if store.is_shared:
-            values: dict[str, Any] = {"worker_id": worker_id, "lease_seconds": lease_seconds}
-            return _BEAT_BY_SERVER.tell(connection, [values])
+            return grant(connection, worker_id, lease_seconds)
         now = store.clock(connection)
         expires = now + timedelta(seconds=lease_seconds)
-        values = {"worker_id": worker_id, "now": now, "expires": expires}
+        values: dict[str, Any] = {"worker_id": worker_id, "now": now, "expires": expires}
         return _BEAT.tell(connection, [values])
 
     return store.write(work)() == 1
+
+
+def grant(connection: Connection, worker_id: str, lease_seconds: float) -> Callable[[], int]:
+    """Let a lease on a shared store begin anew in this transaction, even a shorter one.
+
+    What is returned tells how many workers it found: none that was declared dead.
+    """
+    values = {"worker_id": worker_id, "lease_seconds": lease_seconds}
+    return _BEAT_BY_SERVER.tell(connection, [values])
 
 
 def require_rights(store: Store) -> None:

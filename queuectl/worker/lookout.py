@@ -12,8 +12,6 @@ import math
 import random
 from datetime import UTC, datetime
 
-#: The poll behind the bell; jittered, so that many idle workers do not look at once.
-POLL_STORE_SECONDS = 5.0
 #: A worker without a free slot looks at a bell that rang after this long: only a stop can matter.
 BUSY_LOOK_SECONDS = 0.05
 #: How long a worker lets others go first after one vain look; doubled by each, up to the longest.
@@ -26,8 +24,9 @@ _QUIET_SECONDS = 0.2
 class Lookout:
     """Decides when the next look is due. Instants are by the monotonic clock."""
 
-    def __init__(self) -> None:
-        self.poll_seconds = POLL_STORE_SECONDS
+    def __init__(self, poll_seconds: float) -> None:
+        #: The poll behind the bell; jittered, so that many idle workers do not look at once.
+        self.poll_seconds = poll_seconds
         self.at = 0.0
         #: Whether the last turn that was to find something did. Such a worker claims at the next
         #: bell without a look before, which is 0.3 ms sooner; the others do not crowd it.

@@ -43,9 +43,9 @@ def rescue_dead(store: Store, suspects: rescues.Suspects | None = None) -> list[
                     started[worker_id] = noted
         if store.is_shared:
             _clear_away(store.location, suspects.near)
-        if not dead and not suspects.orphaned:
+        if not dead and not suspects.orphaned and suspects.expired_by is None:
             return []
-        return rescues.rescue(store, dead, started=started)
+        return rescues.rescue(store, dead, started=started, expired_by=suspects.expired_by)
 
 
 def end_left(location: StoreLocation, ended: set[str]) -> None:

@@ -11,6 +11,7 @@ import random
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -20,28 +21,25 @@ from queuectl.db.wakeup import POLL_SECONDS, Bell
 from queuectl.domain.job import Claim, Ending, Outcome
 from queuectl.domain.options import OutputStore
 from queuectl.errors import Conflict, StoreError, WorkerDeclaredDead
-from queuectl.service import claims, config, orders, recall, rescues, workers
-from queuectl.service.claims import Claimant, Settlement
+from queuectl.service import claims, config, orders, recall, workers
+from queuectl.service.claims import Claimant, Settlement, Turn
 from queuectl.worker import ahead, processes, runner
 from queuectl.worker.delivery import Courier
 from queuectl.worker.events import EventLog
 from queuectl.worker.keeping import Housekeeper
-from queuectl.worker.lease import Lease
+from queuectl.worker.lease import IDLE_FACTOR, Lease
 from queuectl.worker.lookout import Lookout
 from queuectl.worker.orders import obey
 from queuectl.worker.output import OutputCapture
+from queuectl.worker.patrol import Patrol
 from queuectl.worker.reports import boottime
-from queuectl.worker.rescue import rescue_dead
 from queuectl.worker.slots import Slots
 from queuectl.worker.ticker import Ticker
 from queuectl.worker.watch import Watch
 
 #: How often a worker reports to its supervisor, buries strays and looks for dead neighbours.
 TICK_SECONDS = 1.0
-#: The poll behind notifications of a server, which come with the commit or not at all; a heartbeat
-#: shows three times meanwhile that the connection lives. It is what many idle workers cost.
-POLL_SERVER_SECONDS = 30.0
-#: The same where no notification comes through.
+#: The poll where no notification of a server comes through.
 POLL_DEAF_SECONDS = 1.0
 #: The longest pause between two tries to reach a store that is away.
 LONGEST_PAUSE_SECONDS = 5.0
@@ -96,7 +94,7 @@ class Worker:
         self._signals = 0
         #: Whether a turn may find something to claim.
         self._hungry = True
-        self._lookout = Lookout()
+        self._lookout = Lookout(store.poll_seconds)
         #: Whether the next look is the one that follows a turn which claimed nothing beside what
         #: runs: it may find a job that crashed its worker due, which waits until nothing runs here.
         self._barred = False
@@ -112,7 +110,7 @@ class Worker:
         self._orders_read = 0
         #: Whether a command may run that is not known yet.
         self._starting = False
-        self._far_look_at = 0.0
+        self._patrol = Patrol(store, self._log)
 
     def run(self) -> int:
         """Work until told to stop; return the exit code for the supervisor."""
@@ -131,8 +129,6 @@ class Worker:
         with store.doorbell(hushed=False) as bell:
             self._listen(bell)
             self._lease.renew(store, self._options.lease, begun)
-            if store.is_shared:
-                self._lookout.poll_seconds = POLL_SERVER_SECONDS
             if bell.deafness is not None:
                 self._lookout.poll_seconds = POLL_DEAF_SECONDS
                 self._log.emit("deaf", f"looks every {POLL_DEAF_SECONDS:.0f} s: {bell.deafness}")
@@ -255,8 +251,12 @@ class Worker:
             return self._ahead.turn_by(ended=bool(self._ended))
         return 0.0
 
+    def _may_hold_claims(self) -> bool:
+        busy = self._slots.busy or self._ended or self._courier or self._ahead
+        return bool(busy or self._unsure)
+
     def _is_done(self) -> bool:
-        if self._slots.busy or self._ended or self._courier or self._ahead or self._unsure:
+        if self._may_hold_claims():
             # Told to leave at once while the store is away: the jobs are taken back by a rescue.
             return self._stop_mode == "now" and not self._slots.busy and self._away_tries > 0
         return self._stop_mode is not None or (self._plan.drain and not self._hungry)
@@ -269,12 +269,7 @@ class Worker:
         if self._stop_mode is None and not unstarted:
             wanted = max(0, self._slots.free + self._ahead.room())
         idle = not self._slots.busy and not self._ahead
-        self._unsure = True
-        turn = claims.take_turn(
-            store, self._claimant, self._ended, free=wanted, idle=idle, unstarted=unstarted
-        )
-        self._unsure = False
-        self._store_is_back()
+        turn = self._send_turn(store, unstarted, wanted, idle=idle)
         self._options = turn.options
         self._ticker.told(turn.next_tick_at)
         self._log.tell_turn(self._ended, turn)
@@ -295,6 +290,24 @@ class Worker:
         if turn.stop_mode is not None:
             self._ask_stop(turn.stop_mode)
 
+    def _send_turn(
+        self, store: Store, unstarted: Sequence[Claim], wanted: int, *, idle: bool
+    ) -> Turn:
+        """Take a turn, which cuts the longer lease of an idle worker if it claims."""
+        begun = boottime()
+        cut = self._claimant.cut_lease_seconds = self._lease.expect_cut(begun) if wanted else None
+        if cut is not None:
+            self._beat_at = min(self._beat_at, time.monotonic() + cut / 3)
+        self._unsure = True
+        turn = claims.take_turn(
+            store, self._claimant, self._ended, free=wanted, idle=idle, unstarted=unstarted
+        )
+        self._unsure = False
+        if cut is not None and turn.claims:
+            self._lease.renew(store, cut, begun)
+        self._store_is_back()
+        return turn
+
     def _recall(self, store: Store) -> None:
         """Find out what stands of a turn whose reply was lost, or of a store that was away."""
         found = recall.recall(store, self._id, self._ended)
@@ -312,6 +325,8 @@ class Worker:
         busy = self._slots.marks() | self._courier.marks()
         busy.update(item.claim.mark for item in self._ended)
         self._ahead.recall([claim for claim in found.held if claim.mark not in busy])
+        if found.held:
+            self._beat_at = 0.0  # the longer lease of an idle worker may stand
 
     def _look(self, store: Store) -> None:
         outlook = claims.look(store, self._claimant)
@@ -385,7 +400,7 @@ class Worker:
             self._tick_at = now + TICK_SECONDS
             self._lease.report()
             self._slots.reap_zombies()
-            if now >= self._retry_at and self._is_rescue_due(store, now):
+            if now >= self._retry_at and self._patrol.is_due(now):
                 self._rescue(store)
             if now >= self._retry_at and boottime() >= self._housekeeper.due_at:
                 self._keep_house()
@@ -397,12 +412,17 @@ class Worker:
             self._beat(store, now)
 
     def _beat(self, store: Store, now: float) -> None:
-        self._beat_at = now + self._options.lease / 3
+        is_long = store.is_shared and not self._may_hold_claims()
+        factor = IDLE_FACTOR if is_long else 1
+        seconds = self._options.lease * factor
+        self._beat_at = now + seconds / 3
+        if is_long:
+            self._lease.expect_long()
         begun = boottime()
         try:
-            if not workers.beat(store, self._id, self._options.lease):
+            if not workers.beat(store, self._id, seconds):
                 raise WorkerDeclaredDead(f"worker {self._id} was declared dead")
-            self._lease.renew(store, self._options.lease, begun)
+            self._lease.renew(store, self._options.lease, begun, factor=factor)
         except StoreError as error:
             self._beat_at = now
             self._store_is_away(error)
@@ -420,23 +440,9 @@ class Worker:
             self._slots.end_strays()
         self._lease.report()
 
-    def _is_rescue_due(self, store: Store, now: float) -> bool:
-        """Whether to ask the store for dead workers: seldom, where their locks tell it sooner."""
-        if not store.is_shared:
-            return True
-        return now >= self._far_look_at or presence.has_loose(self._location)
-
-    def _next_far_look(self, quiet_seconds: float | None) -> float:
-        """Return in how many seconds a worker elsewhere may be dead: a lease is only renewed."""
-        share = self._options.lease / 6
-        quiet = min(quiet_seconds or 0.0, self._options.lease)
-        return max(quiet, share * 0.8) + random.uniform(0, share * 0.4)  # noqa: S311  # no secret
-
     def _rescue(self, store: Store) -> None:
         try:
-            suspects = rescues.suspects(store)
-            self._far_look_at = time.monotonic() + self._next_far_look(suspects.quiet_seconds)
-            rescued = rescue_dead(store, suspects)
+            rescued = self._patrol.go(self._options.lease)
         except StoreError as error:
             self._store_is_away(error)
             return

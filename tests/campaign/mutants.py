@@ -25,7 +25,7 @@ from queuectl.domain.retry import Decision
 from queuectl.service import choice, claims, jobs, queues, rescues, statements, workers
 from queuectl.service.choice import Room
 from queuectl.service.rows import ATTEMPT_FIELDS
-from queuectl.worker import lease, processes, rescue, slots, supervisor, worker
+from queuectl.worker import lease, processes, rescue, slots, supervisor
 from tests.campaign import plan, server
 from tests.campaign.terms import Terms
 
@@ -107,8 +107,7 @@ def _rescue_by_age() -> None:
             return []
         return rescues.rescue(store, dead)
 
-    for room in (rescue, worker):
-        _put(room, "rescue_dead", rescue_dead)
+    _put(rescue, "rescue_dead", rescue_dead)
 
 
 def _silent(connection: Connection) -> list[str]:
@@ -119,8 +118,7 @@ def _silent(connection: Connection) -> list[str]:
 
 
 def _never_rescue() -> None:
-    for room in (rescue, worker):
-        _put(room, "rescue_dead", lambda store, suspects=None: [])
+    _put(rescue, "rescue_dead", lambda store, suspects=None: [])
 
 
 def _acknowledge_early() -> None:
@@ -256,7 +254,7 @@ def _record_apart() -> None:
 
 
 def _go_on_when_cut_off() -> None:
-    _put(lease.Lease, "renew", lambda self, store, seconds, begun: None)
+    _put(lease.Lease, "renew", lambda self, store, seconds, begun, factor=1: None)
     _put(supervisor.Supervisor, "_judge_silence", lambda self, now: None)
 
 

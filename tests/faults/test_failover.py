@@ -44,7 +44,7 @@ while not (folder / "enough").exists():
         print(request.id, file=acknowledged)
     except QueuectlError as error:
         print(request.id, error.message, file=refused)
-    time.sleep(0.05)  # the load, not a wait
+    time.sleep(0.02)  # the load, not a wait
 """
 
 
@@ -127,6 +127,21 @@ class Load:
                 lambda told=supervisor: len({e["source"] for e in told.events(event)}) == _WORKERS  # type: ignore[misc]
             )
 
+    def crew(self) -> list[set[int]]:
+        """Return the workers of each host, by their process numbers."""
+        return [set(supervisor.worker_pids()) for supervisor in self.supervisors]
+
+    def add_long(self, store: Store, go: Path) -> None:
+        """Add the job ``long``, which runs until that file is there."""
+        long = validate_request({"id": "long", "command": self.prologue + until(go)})
+        jobs.enqueue(store, [long], cwd="/")
+
+    def await_runs(self, job: str) -> None:
+        """Wait until a job has begun, and each host has completed some others."""
+        wait_until(lambda: job in self.runs())
+        for supervisor in self.supervisors:
+            supervisor.wait_for("job-completed", 5)
+
     def runs(self) -> dict[str, list[str]]:
         """Return what each job has said of its runs: ``run``, or ``overlap`` where two met."""
         found: dict[str, list[str]] = {}
@@ -147,17 +162,17 @@ def test_nothing_acknowledged_is_lost_when_the_primary_dies_under_load(
     go = tmp_path / "go"
     with Load(pair, tmp_path) as load:
         load.start()
-        long = validate_request({"id": "long", "command": load.prologue + until(go)})
-        jobs.enqueue(store, [long], cwd="/")
+        load.add_long(store, go)
         load.await_more(15)
-        wait_until(lambda: "long" in load.runs())
-        for supervisor in load.supervisors:
-            supervisor.wait_for("job-completed", 5)
+        load.await_runs("long")
 
+        crew = load.crew()
         pair.kill_primary()
         load.await_event("store-away")
         refused = queuectl("--db", pair.location.url, "enqueue", "--", "true", code=5)
+        before = load.acknowledged()  # all of it by the primary; nobody takes writes now
         pair.promote_standby()
+        standing = {job.id for job in jobs.list_jobs(store, limit=None)}
         load.await_event("store-back")
         load.await_more(15)
         load.enough()
@@ -171,7 +186,10 @@ def test_nothing_acknowledged_is_lost_when_the_primary_dies_under_load(
         assert load.runs() == {job: ["run"] for job in stored}
         audit = queuectl("--db", pair.location.url, "audit")
         assert audit.lines[0] == f"{len(stored)} attempts, 0 overlaps"
-
+        # What the primary had acknowledged, by id, was on the standby; then that took more.
+        assert {"c1-15", "c2-15"} <= set(before) <= standing
+        assert len(set(load.acknowledged())) >= len(before) + 2 * 15
+        assert load.crew() == crew  # the same workers are back
     assert refused.err.startswith("error: ")
     assert load.lines("c1", "refused") + load.lines("c2", "refused") != []
 

@@ -64,12 +64,17 @@ def test_a_cut_off_worker_ends_its_jobs_while_its_lease_lasts(
     server: psycopg.Connection[Any],
     tmp_path: Path,
 ) -> None:
-    """P2: and when the network is back, the job that it ended runs again, uncharged."""
+    """P2: and when the network is back, the job that it ended runs again, uncharged.
+
+    It was idle before, and had a longer lease, which the claim has cut.
+    """
     config.set_option(store, "lease", _LEASE_SECONDS)
-    add(store, f"echo $$ >> {tmp_path}/pids; exec sleep 600", id="a")
     supervisor = far.start()
+    wait_until(lambda: _lease_left(server) > _LEASE_SECONDS)
+    add(store, f"echo $$ >> {tmp_path}/pids; exec sleep 600", id="a")
     wait_until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text())
     [pid] = (tmp_path / "pids").read_text().split()
+    assert _lease_left(server) <= _LEASE_SECONDS
 
     proxy.cut()
     supervisor.wait_for("cut-off")
