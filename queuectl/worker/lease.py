@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 
@@ -19,8 +20,10 @@ LEASE_CALL = 1 / 8
 class Lease:
     """What the last heartbeat renewed, told to the supervisor at once."""
 
-    def __init__(self, supervisor: socket.socket) -> None:
+    def __init__(self, supervisor: socket.socket, tell: Callable[[Report], Report]) -> None:
+        """``tell`` adds to a report what the worker has to tell besides."""
         self._supervisor = supervisor
+        self._tell = tell
         #: In seconds.
         self._length = 0.0
         #: When what runs must end unless the lease is renewed, by `boottime`; infinite where nobody
@@ -44,6 +47,6 @@ class Lease:
 
     def report(self) -> None:
         """Tell the supervisor that this worker lives, and until when it may."""
-        report = Report(boottime(), self._length, self._spent_at)
+        report = self._tell(Report(boottime(), self._length, self._spent_at))
         with suppress(OSError):  # the supervisor is suspended, or gone
             self._supervisor.send(report.encode(), socket.MSG_DONTWAIT)

@@ -22,6 +22,7 @@ def test_what_is_well_has_a_line_each(queuectl: Program) -> None:
             "journal",
             "readers",
             "workers",
+            "schedules",
             "clock",
             "processes",
         )
