@@ -200,7 +200,7 @@ class Supervisor:
         ours.setblocking(False)
         now = boottime()
         last = Report(now, _FIRST_LEASE_SECONDS)
-        child = _Child(pid, worker_id, ours, time.monotonic(), last, now, leaves=leaves)
+        child = _Child(pid, worker_id, ours, time.monotonic(), last, heard_at=now, leaves=leaves)
         self._children[pid] = child
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(child))
 

@@ -215,3 +215,17 @@ def test_on_postgresql_hosts_are_drained_apart(queuectl: Program) -> None:
     assert len(run("worker", "list", "-q").lines) == 2
     assert run("worker", "drain").out == "2 workers drained\n"
     assert run("worker", "list", "--json").json == []
+
+
+def test_the_shell_completes_workers_and_hosts(queuectl: Program) -> None:
+    start(queuectl, "--count", "2")
+    ids = {worker["id"] for worker in workers(queuectl)}
+    bash = {"_QUEUECTL_COMPLETE": "bash"}
+
+    drained = queuectl("queuectl worker drain ", "9", "", variables=bash).lines
+    scaled = queuectl("queuectl worker scale 3 ", "9", "", variables=bash).lines
+    hosts = queuectl("queuectl worker drain --host ", "9", "", variables=bash).lines
+
+    assert set(drained) == set(scaled) == ids
+    assert hosts == [socket.gethostname()]
+    queuectl("worker", "stop")
