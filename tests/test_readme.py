@@ -1,4 +1,4 @@
-"""The README and the tour are true: they were typed, and the reference is the program's own help."""
+"""README and tour are true: they were typed, and the reference is the program's own help."""
 
 from __future__ import annotations
 

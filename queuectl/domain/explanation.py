@@ -266,11 +266,8 @@ def _made_by(seen: Situation) -> list[Reason]:
     text = f"schedule {name} made it, for {_at(seen, seen.job.scheduled_for)}"
     if schedule is None:
         return [Reason("made-by-schedule", f"{text}; that schedule was removed")]
-    return [
-        Reason(
-            "made-by-schedule", f"{text}; {_goes_on(seen, schedule)}", f"queuectl schedule show {name}"
-        )
-    ]
+    text += f"; {_goes_on(seen, schedule)}"
+    return [Reason("made-by-schedule", text, f"queuectl schedule show {name}")]
 
 
 def _goes_on(seen: Situation, schedule: Schedule) -> str:

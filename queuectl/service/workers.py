@@ -28,7 +28,7 @@ from queuectl.db.models import JobRow, WorkerRow
 from queuectl.db.prepared import Prepared
 from queuectl.service import config, dependencies, limits
 
-#: What one worker is asked for that is to leave while its siblings stay: no replacement inherits it.
+#: What a worker is asked for that leaves while its siblings stay: no replacement inherits it.
 LEAVE = "leave"
 #: What a supervisor is asked for, and all its workers with it.
 STOP_MODES = ("drain", "now")

@@ -1,5 +1,7 @@
-"""What a worker tells its supervisor, a line a second: that it lives, until when it may, and what
-it has read in the store that is meant for the supervisor, which never opens it."""
+"""What a worker tells its supervisor, a line a second: that it lives, and until when it may.
+
+And what it has read in the store that is meant for the supervisor, which never opens it.
+"""
 
 from __future__ import annotations
 

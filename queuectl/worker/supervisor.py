@@ -120,7 +120,7 @@ class Supervisor:
     _was_suspended: bool = False
     _stop_mode: str | None = None
     _announced: bool = False
-    #: The number of the newest scaling, and the workers wanted; None: they are there, or on the way.
+    #: The number of the newest scaling, and the workers wanted; None: they are on the way.
     _scaling: int = 0
     _wanted: int | None = None
 

@@ -173,5 +173,6 @@ def test_a_job_of_a_schedule_names_it_and_its_next_tick(store: Store, hire: Hire
 def scheduled_job(store: Store) -> list[str]:
     """Return the id of a job that a schedule has just made."""
     request = JobRequest(command="true", cwd="/")
-    schedules.add(store, "s", Definition("0 4 * * *", None, "UTC", CatchUp.LAST, Overlap.SKIP, request))
+    definition = Definition("0 4 * * *", None, "UTC", CatchUp.LAST, Overlap.SKIP, request)
+    schedules.add(store, "s", definition)
     return schedules.run_now(store, ["s"])
