@@ -10,7 +10,7 @@ import pytest
 
 from queuectl.db.engine import Store
 from queuectl.errors import Conflict, NotFound
-from queuectl.service import jobs, workers
+from queuectl.service import jobs, rescues, workers
 from queuectl.service import supervisors as service
 from queuectl.service.supervisors import Supervisor as Found
 from tests.actors import Hire
@@ -131,19 +131,19 @@ def test_a_worker_that_dies_is_replaced_up_to_the_new_number(
     assert {worker.wanted for worker in after.workers} == {3}
 
 
-def test_an_order_whose_reader_was_killed_is_known_to_its_replacement(
-    store: Store, supervisors: Supervisors
+def test_a_request_whose_reader_was_killed_is_known_to_its_replacement(
+    store: Store, hire: Hire
 ) -> None:
-    supervisor = supervisors.start(count=1)
-    found = the_one(store)
-    [worker] = found.workers
-    os.kill(worker.pid, signal.SIGSTOP)
-    service.scale(store, found.id, 2)
+    hire("w1", supervisor_id="s")
+    service.scale(store, "s", 4)
+    service.scale(store, "s", 3)
+    rescues.rescue(store, ["w1"])
 
-    os.kill(worker.pid, signal.SIGKILL)
-    supervisor.wait_for("worker-died")
+    hire("w2", supervisor_id="s")
+    hire("w3", supervisor_id="t")
 
-    reaches(store, 2)
+    assert service.read_scaling(store, "w2") == workers.Scaling(2, 3)
+    assert service.read_scaling(store, "w3") is None
 
 
 def test_the_newest_of_many_requests_counts(store: Store, supervisors: Supervisors) -> None:
