@@ -25,7 +25,8 @@ COMMANDS = (
     "queue resume", "queue limit", "queue purge", "schedule add", "schedule list",
     "schedule show", "schedule pause", "schedule resume", "schedule run-now", "schedule remove",
     "worker start", "worker stop", "worker drain", "worker scale", "worker list", "worker unit",
-    "dlq list", "dlq show", "dlq retry", "dlq purge", "config list", "config get", "config set", "config unset", "prune",
+    "dlq list", "dlq show", "dlq retry", "dlq purge", "config list", "config get", "config set",
+    "config unset", "prune",
     "export", "import", "db upgrade", "db check", "db path", "db copy", "db backup", "audit",
     "doctor",
 )  # fmt: skip

@@ -60,10 +60,7 @@ def scale(
         which = f"supervisor {found.id[:_SHORT]} on {found.host}"
         change = f"from {before} to" if before != count else "at"
         render.note(f"{which} {verb} {change} {render.count(count, 'worker')}")
-    if no_wait:
-        reached = found
-    else:
-        reached = _await_number(store, found, count, seconds)
+    reached = found if no_wait else _await_number(store, found, count, seconds)
     if json:
         render.json_value(_object(reached, before, count))
     elif quiet:

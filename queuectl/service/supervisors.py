@@ -152,9 +152,7 @@ def read_scaling(store: Store, worker_id: str) -> Scaling | None:
     return Scaling(row.scalings, row.wanted)
 
 
-def choose_workers(
-    store: Store, references: Sequence[str], host: str | None
-) -> list[Worker]:
+def choose_workers(store: Store, references: Sequence[str], host: str | None) -> list[Worker]:
     """Return the workers that are named, by their ids or their supervisors', else those of a host.
 
     ``host`` None: those of all hosts. Raises NotFound and Conflict.
@@ -193,9 +191,7 @@ def drain(store: Store, chosen: Sequence[Worker]) -> list[str]:
 
     def work(connection: Connection) -> list[str]:
         rows = _lock_workers(connection, concerned)
-        keeping = {
-            row.supervisor_id for row in rows if row.state == "alive" and row.id not in ids
-        }
+        keeping = {row.supervisor_id for row in rows if row.state == "alive" and row.id not in ids}
         whole = sorted(concerned - keeping)
         workers.stop_supervisors(connection, whole, now=False)
         alone = (WorkerRow.id.in_(ids), WorkerRow.supervisor_id.in_(keeping))

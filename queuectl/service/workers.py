@@ -53,9 +53,7 @@ _BEAT_BY_SERVER = Prepared(
 )
 #: Those who were asked to stop and those who were not: all are kept from being asked meanwhile.
 _SIBLINGS_KEPT = Prepared(
-    select(
-        WorkerRow.stop_requested_at, WorkerRow.stop_mode, WorkerRow.scalings, WorkerRow.wanted
-    )
+    select(WorkerRow.stop_requested_at, WorkerRow.stop_mode, WorkerRow.scalings, WorkerRow.wanted)
     .where(WorkerRow.supervisor_id == bindparam("supervisor"))
     .with_for_update(read=True)
 )

@@ -50,8 +50,9 @@ class Report:
         whole = lines.rpartition(b"\n")[0].rpartition(b"\n")[2].split()
         if len(whole) != 7:
             return None
+        sent_at, lease, spent_at = map(float, whole[:3])
         busy, leaves, scaling, wanted = map(int, whole[3:])
-        return cls(*map(float, whole[:3]), busy, bool(leaves), scaling, wanted)
+        return cls(sent_at, lease, spent_at, busy, bool(leaves), scaling, wanted)
 
     def silent_at(self, heard_at: float) -> float:
         """Return when the worker is to be ended if this stays its last word.

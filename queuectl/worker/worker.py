@@ -127,9 +127,7 @@ class Worker:
         self._slots.take_place(lock)
         store = self._store
         begun = boottime()
-        self._scaling = workers.register(store, self._registration)
-        if self._stop_mode == workers.LEAVE:
-            workers.note_leaving(store, self._id)
+        self._register(store)
         self._options = config.read_options(store)
         self._housekeeper = Housekeeper(store, self._id, self._log)
         self._rescue(store)
@@ -153,6 +151,11 @@ class Worker:
         lock.release(remove=True)
         self._log.emit("worker-stopped", "stopped", worker=self._id)
         return EXIT_LEFT
+
+    def _register(self, store: Store) -> None:
+        self._scaling = workers.register(store, self._registration)
+        if self._stop_mode == workers.LEAVE:
+            workers.note_leaving(store, self._id)
 
     def _describe(self) -> str:
         queues = ", ".join(self._plan.queues) if self._plan.queues else "all queues"

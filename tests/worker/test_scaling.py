@@ -27,11 +27,12 @@ def the_one(store: Store) -> Found:
 def reaches(store: Store, count: int) -> Found:
     """Wait until there are so many workers and nobody else; return their supervisor."""
 
-    def reached() -> Found | None:
+    def reached() -> bool:
         found = the_one(store)
-        return found if len(found.staying) == count and not found.leaving else None
+        return len(found.staying) == count and not found.leaving
 
-    return wait_until(reached)
+    wait_until(reached)
+    return the_one(store)
 
 
 @pytest.fixture
