@@ -3,7 +3,7 @@
     python docs/make_tour.py          rewrite docs/tour.md
     python docs/make_tour.py --check  exit 1 if it is no longer true
 
-The blocks behind ``<!-- typed -->`` are one session: a bash in a pseudo-terminal of 100 columns and
+The blocks behind ``<!-- typed -->`` are one session: a bash in a pseudo-terminal of 120 columns and
 a new home folder, in which each command is typed when the one before has ended. What is asked there
 is answered with ``y``. What differs from one run to the next (ids, instants, durations, process
 numbers) stands as it came, and is not compared.
@@ -25,14 +25,17 @@ _PROMPT = "ann@laptop> "
 _QUESTION = " [y/N] "
 #: The longest that one command may take, in seconds.
 _PATIENCE_SECONDS = 30
-_ROWS, _COLUMNS = 40, 100
+_ROWS, _COLUMNS = 40, 120
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x07")
 #: What differs here besides what differs in the README.
 _VARYING = (
     (re.compile(r"\b(worker|supervisor) [0-9a-f]{8}\b"), r"\1 ID"),
     (re.compile(r"^[a-z2-7]{10}\b", re.MULTILINE), "ID"),
     (re.compile(r"\blaptop +\d+"), "laptop PID"),
-    (re.compile(r"\bfor \d{4}-\d\d-\d\d \d\d:\d\d\S*"), "for INSTANT"),
+    (re.compile(r"\b(job|retry) [a-z2-7]{10}\b"), r"\1 ID"),
+    (re.compile(r"\bnext \w{3} [\d-]+ [\d:]+ UTC"), "next INSTANT"),
+    # Whether it was seen to run still.
+    (re.compile(r"^note: 1 job of them still running.*\n", re.MULTILINE), ""),
     # How long the tour took decides where its numbers fall.
     (re.compile(r"^throughput .*\n.*\n", re.MULTILINE), ""),
     (re.compile(r"^(under \S+|longer) +\d+.*\n", re.MULTILINE), ""),

@@ -123,6 +123,8 @@ class Supervisor:
     #: The number of the newest scaling, and the workers wanted; None: they are on the way.
     _scaling: int = 0
     _wanted: int | None = None
+    #: When that was heard, by `boottime`.
+    _asked_at: float = 0.0
 
     def run(self) -> int:
         """Supervise until every worker has left; return the exit code of ``worker start``."""
@@ -218,7 +220,7 @@ class Supervisor:
         child.ready = True
         child.leaves = child.leaves or said.leaves
         if said.scaling > self._scaling:
-            self._scaling, self._wanted = said.scaling, said.wanted
+            self._scaling, self._wanted, self._asked_at = said.scaling, said.wanted, boottime()
         everybody = not self._vacancies and all(c.ready for c in self._children.values())
         if everybody and not self._announced:
             self._announced = True
@@ -318,12 +320,15 @@ class Supervisor:
 
     def _scale(self, now: float) -> None:
         """Have as many workers as were asked for last: make room for more, or let some leave."""
-        wanted, self._wanted = self._wanted, None
+        wanted = self._wanted
         if wanted is None or self._stop_mode is not None or self.plan.only is not None:
             return
         staying = [child for child in self._children.values() if not child.leaves]
         vacant = [vacancy for vacancy in self._vacancies if not vacancy.leaves]
         surplus = len(staying) + len(vacant) - wanted
+        if surplus > 0 and not self._has_heard(staying):
+            return  # who is idle is known in a moment
+        self._wanted = None
         if surplus:
             before = len(staying) + len(vacant)
             self._log.emit("scaling", f"goes from {before} to {wanted} workers", workers=wanted)
@@ -336,6 +341,11 @@ class Supervisor:
             child.leaves = True
             with suppress(OSError):  # it has died: its replacement is told
                 child.socket.send(_LEAVE)
+
+    def _has_heard(self, staying: list[_Child]) -> bool:
+        """Whether all of them have reported since the newest scaling, or have had the time to."""
+        late = boottime() - self._asked_at > _TICK_SECONDS
+        return late or all(child.last.scaling == self._scaling for child in staying)
 
     # Stopping
 
