@@ -47,7 +47,7 @@ class Terminal:
 
     def __init__(self, home: str) -> None:
         self._home = home
-        own = {"PS1": _PROMPT, "TERM": "dumb", "LANG": "C.UTF-8", "HISTFILE": "/dev/null"}
+        own = {"PS1": _PROMPT, "TERM": "dumb", "LANG": "C.UTF-8", "COLUMNS": str(_COLUMNS)}
         self._shell = pexpect.spawn(
             "bash",
             # Without line editing: what is typed is echoed by the terminal, and as it is.

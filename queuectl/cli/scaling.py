@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -19,6 +20,8 @@ from queuectl.service import supervisors
 _MOST = 1000
 #: How often the workers are looked at while somebody waits, in seconds; the bell comes sooner.
 _LOOK_SECONDS = 0.5
+#: Whoever has no worker for so long has ended, in seconds: all may die at once, and be replaced.
+_GONE_SECONDS = 5.0
 #: Characters of an id that are shown to people.
 _SHORT = 8
 
@@ -88,11 +91,19 @@ def _await_number(
     store: engine.Store, found: supervisors.Supervisor, count: int, timeout: float | None
 ) -> supervisors.Supervisor:
     """Wait until it has so many workers and no others; raises QueuectlError."""
-    deadline = None if timeout is None else time.monotonic() + timeout
+    seen_at = time.monotonic()
+    deadline = None if timeout is None else seen_at + timeout
     told = ""
     with store.doorbell() as bell:
         while True:
-            found = _look(store, found.id, count)
+            if (standing := _look(store, found.id, count)) is not None:
+                seen_at = time.monotonic()
+            elif time.monotonic() - seen_at > _GONE_SECONDS:
+                raise QueuectlError(
+                    f"the workers of supervisor {found.id[:_SHORT]} have left meanwhile",
+                    hint="start others with: queuectl worker start --count N",
+                )
+            found = standing or replace(found, workers=[])
             missing = count - len(found.staying)
             if not missing and not found.leaving:
                 return found
@@ -108,16 +119,18 @@ def _await_number(
             bell.wait(min(_LOOK_SECONDS, max(rest, 0)))
 
 
-def _look(store: engine.Store, supervisor_id: str, count: int) -> supervisors.Supervisor:
-    """Return the supervisor as it stands; raises QueuectlError if it cannot come to the number."""
+def _look(
+    store: engine.Store, supervisor_id: str, count: int
+) -> supervisors.Supervisor | None:
+    """Return the supervisor as it stands, None while it has no worker.
+
+    Raises QueuectlError if it cannot come to the number.
+    """
     short = supervisor_id[:_SHORT]
     standing = supervisors.list_supervisors(store)
     found = next((one for one in standing if one.id == supervisor_id), None)
     if found is None:
-        raise QueuectlError(
-            f"the workers of supervisor {short} have left meanwhile",
-            hint="start others with: queuectl worker start --count N",
-        )
+        return None
     if found.is_stopping:
         raise QueuectlError(f"supervisor {short} was asked to stop meanwhile")
     if found.wanted != count:

@@ -113,10 +113,11 @@ def test_what_cannot_be_scaled_is_refused(queuectl: Program, go: Path) -> None:
     both = queuectl("worker", "scale", "2", "--no-wait", "--timeout", "1s", code=2).err
     nobody = queuectl("worker", "scale", "2", code=3).err
     unknown = queuectl("worker", "scale", "2", "nope", code=3).err
-    with queuectl.start("run", "--id", "here", "--", "sleep", "300") as run:
-        [worker] = wait_until(lambda: workers(queuectl))
+    with queuectl.start("run", "--id", "here", "--", "sleep", "300"):
+        running(queuectl, 1)
+        [worker] = workers(queuectl)
         alone = queuectl("worker", "scale", "2", worker["id"], code=4).err
-        run.send_signal(signal.SIGINT)
+        queuectl("cancel", "here")
     start(queuectl)
     running(queuectl, 1)
     queuectl("worker", "stop", "--timeout", "0s", code=1)

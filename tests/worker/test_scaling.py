@@ -28,8 +28,10 @@ def reaches(store: Store, count: int) -> Found:
     """Wait until there are so many workers and nobody else; return their supervisor."""
 
     def reached() -> bool:
-        found = the_one(store)
-        return len(found.staying) == count and not found.leaving
+        return any(
+            len(found.staying) == count and not found.leaving
+            for found in service.list_supervisors(store)
+        )
 
     wait_until(reached)
     return the_one(store)
