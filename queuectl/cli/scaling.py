@@ -119,9 +119,7 @@ def _await_number(
             bell.wait(min(_LOOK_SECONDS, max(rest, 0)))
 
 
-def _look(
-    store: engine.Store, supervisor_id: str, count: int
-) -> supervisors.Supervisor | None:
+def _look(store: engine.Store, supervisor_id: str, count: int) -> supervisors.Supervisor | None:
     """Return the supervisor as it stands, None while it has no worker.
 
     Raises QueuectlError if it cannot come to the number.
