@@ -31,6 +31,7 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x07")
 _VARYING = (
     (re.compile(r"\b(worker|supervisor) [0-9a-f]{8}\b"), r"\1 ID"),
     (re.compile(r"^[a-z2-7]{10}\b", re.MULTILINE), "ID"),
+    (re.compile(r"^[a-z2-7]{4,9}… ", re.MULTILINE), "ID "),
     (re.compile(r"\blaptop +\d+"), "laptop PID"),
     (re.compile(r"\b(job|retry) [a-z2-7]{10}\b"), r"\1 ID"),
     (re.compile(r"\bnext \w{3} [\d-]+ [\d:]+ UTC"), "next INSTANT"),
