@@ -33,6 +33,7 @@ WORKLOADS = {
     "W10": "fleet",
     "W11": "fleet_idle",
     "W12": "closed_queues",
+    "W13": "completion",
 }
 
 

@@ -24,8 +24,9 @@ COMMANDS = (
     "cancel", "retry", "release", "kill", "freeze", "thaw", "tree", "queue list", "queue pause",
     "queue resume", "queue limit", "queue purge", "schedule add", "schedule list",
     "schedule show", "schedule pause", "schedule resume", "schedule run-now", "schedule remove",
-    "worker start", "worker stop", "worker list", "worker unit", "dlq list", "dlq show",
-    "dlq retry", "dlq purge", "config list", "config get", "config set", "config unset", "prune",
+    "worker start", "worker stop", "worker drain", "worker scale", "worker list", "worker unit",
+    "dlq list", "dlq show", "dlq retry", "dlq purge", "config list", "config get", "config set",
+    "config unset", "prune",
     "export", "import", "db upgrade", "db check", "db path", "db copy", "db backup", "audit",
     "doctor",
 )  # fmt: skip
@@ -41,7 +42,7 @@ _VARYING = (
     (re.compile(r"\bworker [0-9a-f]{6,8}\b"), "worker ID"),
     (re.compile(r"^[0-9a-f]{8} ", re.MULTILINE), "ID "),
     (re.compile(r"\bprocess \d+"), "process N"),
-    (re.compile(r"\b\d+(\.\d+)?(ms|[smhMK])(\d+(ms|[smh]))*\b"), "AMOUNT"),
+    (re.compile(r"\b\d+(\.\d+)?(ms|[smhdMK])(\d+(ms|[smhd]))*\b"), "AMOUNT"),
     (re.compile(r"^\d{2,}$", re.MULTILINE), "N"),
     (re.compile(r"[ -]{2,}|(?<=\S) +(?=\S)"), " "),
     (re.compile(r"(?<= \d{2} )\S+ \d+ "), "HOST PID "),
@@ -107,6 +108,14 @@ def normalize(text: str) -> str:
     return text
 
 
+def report_changes(old: str, new: str, name: str) -> int:
+    """Print how a page differs from what it would be now; return the exit code for that."""
+    lines = difflib.unified_diff(old.splitlines(), new.splitlines(), name, "now", lineterm="")
+    text = "\n".join(lines)
+    sys.stdout.write(text)
+    return int(bool(text))
+
+
 def main() -> int:
     """Rewrite the README, or with ``--check`` tell whether it would change in substance."""
     old = README.read_text()
@@ -114,16 +123,7 @@ def main() -> int:
     new = REFERENCE.sub(lambda match: reference(), new)
     new = BENCH.sub(lambda match: bench_table(), new)
     if "--check" in sys.argv[1:]:
-        changes = difflib.unified_diff(
-            normalize(old).splitlines(),
-            normalize(new).splitlines(),
-            "README.md",
-            "now",
-            lineterm="",
-        )
-        text = "\n".join(changes)
-        sys.stdout.write(text)
-        return int(bool(text))
+        return report_changes(normalize(old), normalize(new), "README.md")
     README.write_text(new)
     return 0
 

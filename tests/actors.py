@@ -43,6 +43,7 @@ class Actor:
             pid=_PID,
             slots=10,
             queues=served,
+            count=1,
         )
         workers.register(store, registration)
         self.claimant = Claimant(worker_id, "here", _PID, served)

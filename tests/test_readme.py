@@ -1,4 +1,4 @@
-"""The README is true: its five minutes were typed, and its reference is the program's own help."""
+"""README and tour are true: they were typed, and the reference is the program's own help."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
-def test_the_readme_says_what_the_program_prints() -> None:
+@pytest.mark.parametrize("script", ["docs/make_readme.py", "docs/make_tour.py"])
+def test_a_page_says_what_the_program_prints(script: str) -> None:
     done = subprocess.run(
-        [sys.executable, "docs/make_readme.py", "--check"],
+        [sys.executable, script, "--check"],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
         check=False,
     )
 
-    assert done.returncode == 0, f"renew it with: python docs/make_readme.py\n{done.stdout}"
+    said = f"{done.stdout}{done.stderr}"
+    assert done.returncode == 0, f"renew it with: python {script}\n{said}"

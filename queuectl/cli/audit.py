@@ -22,7 +22,8 @@ def audit(ctx: typer.Context, json: options.Json = False) -> None:
     """Hold the store's history against what is promised; exit code 1 if something is broken.
 
     No two attempts of a job at once, none missing, none beyond its retries, one result for each
-    completed job, every claim and every dead job accounted for, and a file that is sound.
+    completed job, every claim and every dead job accounted for, one job a tick of a schedule, and a
+    file that is sound.
     """
     if not schema.is_there(location(ctx)):
         raise StoreError(

@@ -33,7 +33,7 @@ COMMANDS = (
     Entry("schedule", "queuectl.cli.schedule", "Add, list, pause, run and remove schedules."),
     Entry("grep", "queuectl.cli.grep", "Search what all jobs printed."),
     Entry("stats", "queuectl.cli.stats", "Tell throughput, waiting and running times, failures."),
-    Entry("worker", "queuectl.cli.worker", "Start, stop and list workers."),
+    Entry("worker", "queuectl.cli.worker", "Start, stop, scale and list workers."),
     Entry("dlq", "queuectl.cli.dlq", "See, retry and purge the jobs whose retries are exhausted."),
     Entry("prune", "queuectl.cli.prune", "Delete jobs that ended long ago, with their output."),
     Entry("config", "queuectl.cli.config", "See and change the stored settings."),

@@ -172,6 +172,16 @@ def complete_schedule(ctx: typer.Context, incomplete: str) -> Candidates:
     return _ask(ctx, lambda ask, at: ask.schedules(at, incomplete))
 
 
+def complete_worker(ctx: typer.Context, incomplete: str) -> Candidates:
+    """Workers that have not left, each with where it runs."""
+    return _ask(ctx, lambda ask, at: ask.workers(at, incomplete))
+
+
+def complete_host(ctx: typer.Context, incomplete: str) -> Candidates:
+    """Hosts on which a worker has not left."""
+    return _ask(ctx, lambda ask, at: [(name, "") for name in ask.hosts(at, incomplete)])
+
+
 def complete_timezone(incomplete: str) -> list[str]:
     """The time zones of the world."""
     from zoneinfo import available_timezones

@@ -7,7 +7,7 @@ from typing import Any
 
 from queuectl.db import engine
 from queuectl.domain import job as domain
-from queuectl.service import jobs
+from queuectl.service import jobs, workers
 
 #: Jobs that are read back at a time to print them.
 _READ_AT_ONCE = 500
@@ -72,4 +72,26 @@ def attempt_object(attempt: domain.Attempt) -> dict[str, Any]:
         "max_rss_bytes": attempt.max_rss_bytes,
         "output_bytes": attempt.output_bytes,
         "error": attempt.error,
+    }
+
+
+def worker_object(worker: workers.Worker) -> dict[str, Any]:
+    """Return a worker and what it runs."""
+    return {
+        "id": worker.id,
+        "state": worker.state,
+        "host": worker.host,
+        "pid": worker.pid,
+        "slots": worker.slots,
+        "queues": worker.queues,
+        "running": [
+            {"id": job.id, "attempt": job.run, "claimed_at": job.claimed_at}
+            for job in worker.running
+        ],
+        "started_at": worker.started_at,
+        "heartbeat_at": worker.heartbeat_at,
+        "lease_expires_at": worker.lease_expires_at,
+        "stop_requested_at": worker.stop_requested_at,
+        "stop_mode": worker.stop_mode,
+        "supervisor_id": worker.supervisor_id,
     }

@@ -297,10 +297,16 @@ def bar(amount: int, most: int, width: int) -> str:
     return signs[8] * whole + (signs[rest] if rest else "")
 
 
+def _can_redraw(stream: TextIO | None) -> bool:
+    """Whether a line can be drawn again there; rich leaves an empty one where it cannot."""
+    able = os.environ.get("TERM", "dumb") != "dumb"
+    return stream is not None and is_terminal(stream) and able
+
+
 @contextmanager
 def progress(amounts: Mapping[str, int]) -> Iterator[Callable[[str, int], None]]:
     """Show how far each step is, on stderr and on a terminal only; yields what is to be told."""
-    if sys.stderr is None or not is_terminal(sys.stderr):
+    if not _can_redraw(sys.stderr):
         yield lambda step, number: None
         return
     from rich.console import Console
@@ -318,7 +324,7 @@ def counting(total: int) -> Iterator[Callable[[int, int], None]]:
 
     Yields what is to be told both numbers.
     """
-    if sys.stderr is None or not is_terminal(sys.stderr) or total < _WORTH_A_BAR:
+    if not _can_redraw(sys.stderr) or total < _WORTH_A_BAR:
         yield lambda ended, failed: None
         return
     from rich.console import Console

@@ -1,29 +1,23 @@
-"""``queuectl worker``: start, stop, list."""
+"""``queuectl worker``: start, stop, drain, scale, list, unit."""
 
 from __future__ import annotations
 
 import getpass
-import time
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from queuectl.cli import completion, lazy, options, render
+from queuectl.cli import completion, lazy, leaving, objects, options, render, scaling
 from queuectl.cli import unit as units
 from queuectl.cli.store import location, open_store
-from queuectl.db import engine
-from queuectl.domain import durations
 from queuectl.domain import options as domain_options
-from queuectl.errors import QueuectlError
 from queuectl.service import workers
 from queuectl.settings import ServerLocation
-from queuectl.worker import detaching, rescue, supervisor
+from queuectl.worker import detaching, supervisor
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
-#: How often the workers are looked at while a stop waits, in seconds; the bell comes sooner.
-_LOOK_SECONDS = 0.5
 #: Characters of a worker's id that are shown to people.
 _SHORT = 8
 
@@ -56,7 +50,7 @@ Served = Annotated[
 
 @app.callback()
 def worker() -> None:
-    """Start, stop and list workers."""
+    """Start, stop, scale and list workers."""
 
 
 @app.command("start")
@@ -105,75 +99,9 @@ def start(
     raise typer.Exit(supervisor.run_supervisor(at, plan))
 
 
-@app.command("stop")
-def stop(
-    ctx: typer.Context,
-    now: Annotated[
-        bool, typer.Option("--now", help="End running jobs and put them back, uncharged.")
-    ] = False,
-    queue: Annotated[
-        str | None,
-        typer.Option(
-            "--queue",
-            "-Q",
-            metavar="NAME",
-            help="Only workers that were started for this queue.",
-            autocompletion=completion.complete_queue,
-        ),
-    ] = None,
-    timeout: Annotated[
-        str | None, typer.Option("--timeout", metavar="TIME", help="Wait at most 90s, 5m.")
-    ] = None,
-    quiet: options.Quiet = False,
-    json: options.Json = False,
-) -> None:
-    """Let workers end what they run, claim nothing more, and leave; wait for that."""
-    seconds = None if timeout is None else options.parse_timeout(timeout)
-    lazy.finish_start()
-    store = open_store(ctx)
-    rescue.rescue_dead(store)
-    asked = workers.request_stop(store, queue=queue, now=now)
-    if asked:
-        _await_end(store, {worker.supervisor_id for worker in asked}, seconds)
-    if json:
-        render.json_array(_worker_object(worker) for worker in asked)
-    elif quiet:
-        render.out_lines(worker.id for worker in asked)
-    elif asked:
-        render.out(f"{render.count(len(asked), 'worker')} stopped")
-    else:
-        render.note("no worker is running" + (f" for queue {queue} alone" if queue else ""))
-
-
-def _await_end(store: engine.Store, supervisors: set[str], timeout: float | None) -> None:
-    """Wait until none of their workers is left, telling for whom; raises QueuectlError."""
-    deadline = None if timeout is None else time.monotonic() + timeout
-    told = ""
-    with store.doorbell() as bell:
-        while True:
-            # One that was killed leaves nothing by itself.
-            rescue.rescue_dead(store)
-            left = [w for w in workers.list_workers(store) if w.supervisor_id in supervisors]
-            if not left:
-                return
-            if deadline is not None and time.monotonic() >= deadline:
-                raise QueuectlError(
-                    f"still running after {durations.format_duration(timeout or 0)}: {_name(left)}",
-                    hint="the stop stays asked for; --now ends their jobs and puts them back",
-                )
-            if told != (told := _name(left)):
-                render.note(f"waiting for {told}")
-            rest = _LOOK_SECONDS if deadline is None else deadline - time.monotonic()
-            bell.wait(min(_LOOK_SECONDS, max(rest, 0)))
-
-
-def _name(left: list[workers.Worker]) -> str:
-    described = []
-    for worker in left:
-        running = [job.id for job in worker.running]
-        does = f"runs {', '.join(running)}" if running else "runs nothing"
-        described.append(f"worker {worker.id[:_SHORT]} ({does})")
-    return ", ".join(described)
+app.command("stop")(leaving.stop)
+app.command("drain")(leaving.drain)
+app.command("scale")(scaling.scale)
 
 
 @app.command("list")
@@ -181,7 +109,7 @@ def list_(ctx: typer.Context, quiet: options.Quiet = False, json: options.Json =
     """List the workers and what they run."""
     found = workers.list_workers(open_store(ctx))
     if json:
-        render.json_array(_worker_object(worker) for worker in found)
+        render.json_array(objects.worker_object(worker) for worker in found)
     elif quiet:
         render.out_lines(worker.id for worker in found)
     elif found:
@@ -220,27 +148,6 @@ def _show(found: list[workers.Worker]) -> None:
 def _state(worker: workers.Worker) -> str:
     stopping = worker.state == "alive" and worker.stop_requested_at is not None
     return "stopping" if stopping else worker.state
-
-
-def _worker_object(worker: workers.Worker) -> dict[str, Any]:
-    return {
-        "id": worker.id,
-        "state": worker.state,
-        "host": worker.host,
-        "pid": worker.pid,
-        "slots": worker.slots,
-        "queues": worker.queues,
-        "running": [
-            {"id": job.id, "attempt": job.run, "claimed_at": job.claimed_at}
-            for job in worker.running
-        ],
-        "started_at": worker.started_at,
-        "heartbeat_at": worker.heartbeat_at,
-        "lease_expires_at": worker.lease_expires_at,
-        "stop_requested_at": worker.stop_requested_at,
-        "stop_mode": worker.stop_mode,
-        "supervisor_id": worker.supervisor_id,
-    }
 
 
 @app.command("unit")

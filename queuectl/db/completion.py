@@ -105,6 +105,24 @@ def schedules(location: StoreLocation, prefix: str) -> list[tuple[str, str]]:
     return _read(location, query, {**_range(prefix), "limit": _LIMIT})
 
 
+def workers(location: StoreLocation, prefix: str) -> list[tuple[str, str]]:
+    """Return the workers that begin with ``prefix`` and have not left, each with its process."""
+    query = (
+        "SELECT id, host || ', process ' || pid FROM workers"
+        " WHERE state = 'alive' AND id >= :first AND id < :end ORDER BY started_at LIMIT :limit"
+    )
+    return _read(location, query, {**_range(prefix), "limit": _LIMIT})
+
+
+def hosts(location: StoreLocation, prefix: str) -> list[str]:
+    """Return the hosts that begin with ``prefix`` on which a worker has not left."""
+    query = (
+        "SELECT DISTINCT host FROM workers"
+        " WHERE state = 'alive' AND host >= :first AND host < :end ORDER BY host LIMIT :limit"
+    )
+    return [host for (host,) in _read(location, query, {**_range(prefix), "limit": _LIMIT})]
+
+
 def _range(prefix: str) -> dict[str, Any]:
     return {"first": prefix, "end": prefix + "\U0010ffff"}
 

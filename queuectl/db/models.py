@@ -27,7 +27,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
 #: The migration that these tables stand for; a test holds it to the newest one in ``migrations/``.
-SCHEMA_REVISION = "0007"
+SCHEMA_REVISION = "0008"
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -327,12 +327,16 @@ class WorkerRow(Base):
     heartbeat_at: Mapped[datetime]
     lease_expires_at: Mapped[datetime]
     stop_requested_at: Mapped[datetime | None]
-    #: ``drain`` or ``now``, once a stop was asked for.
+    #: ``leave`` (this worker alone), ``drain`` or ``now``, once somebody asked for it.
     stop_mode: Mapped[str | None] = mapped_column(String(8))
     #: ``alive``, ``stopped`` (left by itself) or ``dead`` (rescued from).
     state: Mapped[str] = mapped_column(String(8))
     #: How often it was given orders: it reads them when this has changed.
     orders: Mapped[int] = mapped_column(Integer, server_default="0")
+    #: How many workers its supervisor is to have; null: the one of ``queuectl run``.
+    wanted: Mapped[int | None] = mapped_column(Integer)
+    #: How often that was changed: of what several siblings say, the highest counts.
+    scalings: Mapped[int] = mapped_column(Integer, server_default="0")
 
 
 class OrderRow(Base):

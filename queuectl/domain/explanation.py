@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from queuectl.domain.dependency import Condition, NeededJob, can_end_well
 from queuectl.domain.durations import format_duration
 from queuectl.domain.job import FINISHED, Attempt, Job, State
+from queuectl.domain.schedule import Schedule
 
 #: Ids that a sentence names at most.
 _NAMED = 5
@@ -51,6 +52,8 @@ class Situation:
     dead_reason: str | None
     #: What it needs.
     needs: Sequence[NeededJob] = ()
+    #: The schedule that made it, if that is still there.
+    schedule: Schedule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,14 @@ class Reason:
 
 
 def explain(seen: Situation) -> list[Reason]:
-    """Return every reason that holds, the first to be overcome first; there is always one."""
+    """Return every reason that holds, the first to be overcome first; there is always one.
+
+    The schedule that made the job comes behind them, and when that makes another one.
+    """
+    return [*_reasons(seen), *_made_by(seen)]
+
+
+def _reasons(seen: Situation) -> list[Reason]:
     if seen.job.state in FINISHED:
         return [_ended(seen)]
     if seen.job.state is State.PROCESSING:
@@ -247,6 +257,32 @@ def _behind(seen: Situation) -> list[Reason]:
     total = _count(seen.higher + seen.sooner, "job")
     text = f"{total} of its queue {name} will be taken first: {' and '.join(parts)}"
     return [Reason("jobs-ahead", text, f"queuectl list --order next --queue {name}")]
+
+
+def _made_by(seen: Situation) -> list[Reason]:
+    name, schedule = seen.job.schedule, seen.schedule
+    if name is None:
+        return []
+    text = f"schedule {name} made it, for {_at(seen, seen.job.scheduled_for)}"
+    if schedule is None:
+        return [Reason("made-by-schedule", f"{text}; that schedule was removed")]
+    text += f"; {_goes_on(seen, schedule)}"
+    return [Reason("made-by-schedule", text, f"queuectl schedule show {name}")]
+
+
+def _goes_on(seen: Situation, schedule: Schedule) -> str:
+    """Return when the schedule makes another job, or why it does not."""
+    if schedule.problem is not None:
+        return f"it is paused, for it can no longer be read: {schedule.problem}"
+    try:
+        next_at = schedule.resumes_at(seen.now)
+    except ValueError as error:
+        return f"its time zone {schedule.timezone} {error}"
+    if schedule.paused_at is not None:
+        return f"it is paused; resumed now, it would be due at {_at(seen, next_at)}"
+    if next_at is None:
+        return "it has no next time"
+    return f"its next one is due at {_at(seen, next_at)}"
 
 
 def _about_to_run(seen: Situation) -> Reason:

@@ -157,6 +157,14 @@ class Schedule:
         begin = now if self.next_at is None else self.next_at - _MOMENT
         return list(islice(self.timing.after(begin), count))
 
+    def resumes_at(self, now: datetime) -> datetime | None:
+        """Return the next tick from now on, as if it were not paused; None: there is none.
+
+        Raises ValueError with the reason where it can no longer be read.
+        """
+        check_timezone(self.timezone)
+        return next(iter(self.next_ticks(now, 1)), None)
+
 
 def due_ticks(timing: Timing, catch_up: CatchUp, first: datetime, now: datetime) -> list[datetime]:
     """Return the ticks from ``first`` up to ``now`` that are to make jobs, oldest first."""

@@ -148,6 +148,17 @@ _LETTERS = text(
     SELECT j.id FROM dlq d JOIN jobs j ON j.seq = d.job_seq WHERE j.state <> 'dead'
     """
 )
+#: By the unique index of ticks: it is there, or somebody took it away.
+_TICKS = text("SELECT count(*) FROM jobs WHERE schedule IS NOT NULL")
+_TWICE = text(
+    """
+    SELECT id FROM jobs j JOIN (
+        SELECT schedule, scheduled_for FROM jobs WHERE schedule IS NOT NULL
+        GROUP BY schedule, scheduled_for HAVING count(*) > 1
+    ) twice ON twice.schedule = j.schedule AND twice.scheduled_for = j.scheduled_for
+    WHERE j.schedule IS NOT NULL ORDER BY j.seq
+    """
+)
 _COUNT_DEAD = text("SELECT count(*) FROM jobs WHERE state = 'dead'")
 
 
@@ -157,6 +168,7 @@ def audit(store: Store) -> list[Check]:
         *store.read(_check_history),
         _check_claims(store),
         store.read(_check_letters),
+        store.read(_check_ticks),
         _check_file(store, "integrity", inspection.integrity_problems),
         _check_file(store, "foreign keys", inspection.foreign_key_problems),
     ]
@@ -210,6 +222,19 @@ def _check_letters(connection: Connection) -> Check:
         "at odds with the dead letter queue",
         wrong[:MOST_IDS],
         "every dead job stands in the dead letter queue, and nothing else does",
+    )
+
+
+def _check_ticks(connection: Connection) -> Check:
+    twice = list(connection.execute(_TWICE).scalars())
+    return Check(
+        "ticks",
+        connection.execute(_TICKS).scalar_one(),
+        "jobs of schedules",
+        len(twice),
+        "that share a tick",
+        twice[:MOST_IDS],
+        "each tick of a schedule makes one job; something took the index of ticks away",
     )
 
 

@@ -99,7 +99,7 @@ def _status(connection: Connection, alive: list[workers.Worker]) -> Status:
         states=states,
         queues=_queues(connection, by_queue),
         workers_alive=len(alive),
-        stop_requested=any(worker.stop_mode is not None for worker in alive),
+        stop_requested=any(worker.stop_mode in workers.STOP_MODES for worker in alive),
         oldest_due=_oldest_due(connection),
         next_due_at=_next_due(connection),
         overdue=_count_overdue(connection),

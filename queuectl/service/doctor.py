@@ -21,7 +21,7 @@ from queuectl.db.models import SCHEMA_REVISION, DeadLetterRow, JobRow, WorkerRow
 from queuectl.domain.durations import format_duration
 from queuectl.domain.job import State
 from queuectl.errors import StoreError
-from queuectl.service import workers
+from queuectl.service import timetable, workers
 from queuectl.service.rows import in_states
 from queuectl.settings import ServerLocation, StoreLocation
 
@@ -68,6 +68,7 @@ def examine(location: StoreLocation, marked: Marked) -> list[Finding]:
         if schema.is_usable(location, revision):
             with closing(Store(location)) as store:
                 findings += _examine_workers(store)
+                findings += _examine_schedules(store)
                 findings.append(_examine_clock(store))
                 findings += _examine_processes(store, marked)
     except StoreError as error:
@@ -89,6 +90,7 @@ def _examine_server(location: ServerLocation, marked: Marked) -> list[Finding]:
             findings += [_examine_server_clock(server), _examine_space(location)]
             findings += [*_exposed([location.logs, location.workers], 0o700)]
             findings += _examine_workers(store)
+            findings += _examine_schedules(store)
             findings += _examine_processes(store, marked)
     except StoreError as error:
         findings.append(Finding("store", error.message, error.hint or "see: queuectl db check"))
@@ -309,6 +311,12 @@ def _examine_workers(store: Store) -> list[Finding]:
             problems.append(Finding("workers", message, hint))
     alive = sum(worker.state == "alive" for worker in seen)
     return problems or [Finding("workers", f"{alive} alive" if alive else "none is running")]
+
+
+def _examine_schedules(store: Store) -> list[Finding]:
+    message, faults = timetable.examine(store)
+    problems = [Finding("schedules", fault.text, fault.hint) for fault in faults]
+    return problems or [Finding("schedules", message)]
 
 
 def _examine_clock(store: Store) -> Finding:

@@ -8,13 +8,20 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, and_, func, or_, select
 
 from queuectl.db.engine import Store
-from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow, QueueRow
+from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow, QueueRow, ScheduleRow
 from queuectl.domain import explanation as domain
 from queuectl.domain.explanation import Crew, Reason, Situation
 from queuectl.domain.job import Attempt, Job, State
+from queuectl.domain.schedule import Schedule
 from queuectl.service import relations, workers
 from queuectl.service.jobs import find_in
-from queuectl.service.rows import ATTEMPT_COLUMNS, in_states, to_attempt
+from queuectl.service.rows import (
+    ATTEMPT_COLUMNS,
+    SCHEDULE_COLUMNS,
+    in_states,
+    to_attempt,
+    to_schedule,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,16 @@ def _see(store: Store, connection: Connection, reference: str) -> Situation:
         died_at=None if letter is None else letter.died_at,
         dead_reason=None if letter is None else letter.reason,
         needs=relations.needed_by(connection, job),
+        schedule=_schedule_of(connection, job),
     )
+
+
+def _schedule_of(connection: Connection, job: Job) -> Schedule | None:
+    if job.schedule is None:
+        return None
+    query = select(*SCHEDULE_COLUMNS).where(ScheduleRow.name == job.schedule)
+    row = connection.execute(query).first()
+    return None if row is None else to_schedule(row)
 
 
 def _running(connection: Connection, queue: str) -> list[str]:

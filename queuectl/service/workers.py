@@ -9,9 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Float,
     bindparam,
+    case,
     delete,
     func,
     insert,
@@ -25,6 +27,11 @@ from queuectl.db.engine import Store
 from queuectl.db.models import JobRow, WorkerRow
 from queuectl.db.prepared import Prepared
 from queuectl.service import config, dependencies, limits
+
+#: What a worker is asked for that leaves while its siblings stay: no replacement inherits it.
+LEAVE = "leave"
+#: What a supervisor is asked for, and all its workers with it.
+STOP_MODES = ("drain", "now")
 
 #: Rows of ended workers are kept this long, so that their names can still be looked up.
 _KEPT = timedelta(days=1)
@@ -46,7 +53,7 @@ _BEAT_BY_SERVER = Prepared(
 )
 #: Those who were asked to stop and those who were not: all are kept from being asked meanwhile.
 _SIBLINGS_KEPT = Prepared(
-    select(WorkerRow.stop_requested_at, WorkerRow.stop_mode)
+    select(WorkerRow.stop_requested_at, WorkerRow.stop_mode, WorkerRow.scalings, WorkerRow.wanted)
     .where(WorkerRow.supervisor_id == bindparam("supervisor"))
     .with_for_update(read=True)
 )
@@ -73,6 +80,16 @@ class Registration:
     pid: int
     slots: int
     queues: tuple[str, ...] | None
+    #: How many workers its supervisor was started with; None: it cannot have others.
+    count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How many workers a supervisor is to have; of two scalings the higher number counts."""
+
+    number: int
+    wanted: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +119,8 @@ class Worker:
     stop_mode: str | None
     state: str
     running: list[RunningJob]
+    #: How many workers its supervisor is to have; None: it cannot have others.
+    wanted: int | None
 
     def serves(self, queue: str) -> bool:
         """Whether it lives, takes jobs of this queue, and was not asked to stop."""
@@ -109,16 +128,20 @@ class Worker:
         return served and self.state == "alive" and self.stop_mode is None
 
 
-def register(store: Store, registration: Registration) -> None:
-    """Add a worker. It inherits the stop that its supervisor was asked for, if any."""
+def register(store: Store, registration: Registration) -> Scaling | None:
+    """Add a worker. It inherits what its supervisor was asked for: a stop, a number of workers.
 
-    def work(connection: Connection) -> None:
+    Returns the latter, if it was ever changed.
+    """
+
+    def work(connection: Connection) -> Scaling | None:
         now = store.clock(connection)
         store.hush(connection)
         options = config.load(connection)
         siblings = _SIBLINGS_KEPT.fetch(connection, {"supervisor": registration.supervisor_id})
-        asked = [row for row in siblings if row[1] is not None]
+        asked = [row[:2] for row in siblings if row[1] in STOP_MODES]
         stop_requested_at, stop_mode = asked[0] if asked else (None, None)
+        scalings, wanted = max((row[2:] for row in siblings if row[2]), default=(0, None))
         _FORGET.execute(connection, [{"until": now - _KEPT}])
         row = {
             "id": registration.worker_id,
@@ -135,10 +158,13 @@ def register(store: Store, registration: Registration) -> None:
             "stop_mode": stop_mode,
             "state": "alive",
             "orders": 0,
+            "wanted": registration.count if wanted is None else wanted,
+            "scalings": scalings,
         }
         _REGISTER.execute(connection, [row])
+        return None if wanted is None else Scaling(scalings, wanted)
 
-    store.write(work)
+    return store.write(work)
 
 
 def beat(store: Store, worker_id: str, lease_seconds: float) -> bool:
@@ -188,6 +214,20 @@ def leave(store: Store, worker_id: str) -> None:
     )
 
 
+def note_leaving(store: Store, worker_id: str) -> None:
+    """Let others see that a worker was asked to leave by its supervisor, and claims no more."""
+
+    def work(connection: Connection) -> None:
+        store.hush(connection)
+        connection.execute(
+            update(WorkerRow)
+            .where(WorkerRow.id == worker_id, WorkerRow.stop_mode.is_(None))
+            .values(stop_mode=LEAVE, stop_requested_at=store.clock(connection))
+        )
+
+    store.write(work)
+
+
 def list_workers(store: Store) -> list[Worker]:
     """Return the workers that the store takes for alive, oldest first, with what they run."""
     return store.read(lambda connection: list_in(store, connection))
@@ -222,6 +262,7 @@ def _to_worker(neighbours: presence.Neighbours, row: Any, running: list[RunningJ
         stop_mode=row.stop_mode,
         state="alive" if lives else "dead",
         running=running,
+        wanted=row.wanted,
     )
 
 
@@ -237,22 +278,36 @@ def request_stop(store: Store, *, queue: str | None, now: bool) -> list[Worker]:
 
     def work(connection: Connection) -> None:
         supervisors = _lock_supervisors(connection, queue)
-        # "now" is never weakened to "drain" by a later, milder request.
-        mode = "now" if now else func.coalesce(WorkerRow.stop_mode, "drain")
-        connection.execute(
-            update(WorkerRow)
-            .where(WorkerRow.supervisor_id.in_(supervisors), WorkerRow.state != "stopped")
-            .values(
-                stop_mode=mode,
-                stop_requested_at=func.coalesce(
-                    WorkerRow.stop_requested_at,
-                    bindparam("now", datetime.now(UTC), type_=WorkerRow.started_at.type),
-                ),
-            )
-        )
+        stop_supervisors(connection, supervisors, now=now)
 
     store.write(work)
     return chosen
+
+
+def stop_supervisors(connection: Connection, supervisors: list[str], *, now: bool) -> None:
+    """Ask all workers of these supervisors to stop, and those that take the place of one.
+
+    Part of a transaction that has locked their rows. ``now`` is never weakened to ``drain`` by a
+    later, milder request.
+    """
+    mode = "now" if now else case((WorkerRow.stop_mode == "now", "now"), else_="drain")
+    of_theirs = (WorkerRow.supervisor_id.in_(supervisors), WorkerRow.state != "stopped")
+    ask_to_stop(connection, *of_theirs, mode=mode)
+
+
+def ask_to_stop(connection: Connection, *whom: ColumnElement[bool], mode: Any) -> None:
+    """Write down what these workers are asked for; when they were first asked stays."""
+    connection.execute(
+        update(WorkerRow)
+        .where(*whom)
+        .values(
+            stop_mode=mode,
+            stop_requested_at=func.coalesce(
+                WorkerRow.stop_requested_at,
+                bindparam("now", datetime.now(UTC), type_=WorkerRow.started_at.type),
+            ),
+        )
+    )
 
 
 def _lock_supervisors(connection: Connection, queue: str | None) -> list[str]:

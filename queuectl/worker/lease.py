@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 
@@ -28,8 +29,10 @@ IDLE_FACTOR = 3
 class Lease:
     """What the last heartbeat renewed, told to the supervisor at once."""
 
-    def __init__(self, supervisor: socket.socket) -> None:
+    def __init__(self, supervisor: socket.socket, tell: Callable[[Report], Report]) -> None:
+        """``tell`` adds to a report what the worker has to tell besides."""
         self._supervisor = supervisor
+        self._tell = tell
         #: In seconds; that of a worker which holds claims.
         self._length = 0.0
         #: Whether the store may still have the longer one of an idle worker.
@@ -77,6 +80,6 @@ class Lease:
 
     def report(self) -> None:
         """Tell the supervisor that this worker lives, and until when it may."""
-        report = Report(boottime(), self._length, self._spent_at)
+        report = self._tell(Report(boottime(), self._length, self._spent_at))
         with suppress(OSError):  # the supervisor is suspended, or gone
             self._supervisor.send(report.encode(), socket.MSG_DONTWAIT)

@@ -1,4 +1,7 @@
-"""What a worker tells its supervisor, a line a second: that it lives, and until when it may."""
+"""What a worker tells its supervisor, a line a second: that it lives, and until when it may.
+
+And what it has read in the store that is meant for the supervisor, which never opens it.
+"""
 
 from __future__ import annotations
 
@@ -28,16 +31,28 @@ class Report:
     #: When it ends what it runs unless its lease is renewed; infinite where nobody else would
     #: start that.
     spent_at: float = inf
+    #: How many commands it runs.
+    busy: int = 0
+    #: Whether it leaves when they have ended.
+    leaves: bool = False
+    #: The number of the newest scaling that it knows of, and the workers wanted; 0: of none.
+    scaling: int = 0
+    wanted: int = 0
 
     def encode(self) -> bytes:
         """Return it as a line."""
-        return f"{self.sent_at} {self.lease} {self.spent_at}\n".encode()
+        times = f"{self.sent_at} {self.lease} {self.spent_at}"
+        return f"{times} {self.busy} {self.leaves:d} {self.scaling} {self.wanted}\n".encode()
 
     @classmethod
     def decode(cls, lines: bytes) -> Report | None:
         """Return the last of some lines; None where there is no whole one."""
         whole = lines.rpartition(b"\n")[0].rpartition(b"\n")[2].split()
-        return cls(*map(float, whole)) if len(whole) == 3 else None
+        if len(whole) != 7:
+            return None
+        sent_at, lease, spent_at = map(float, whole[:3])
+        busy, leaves, scaling, wanted = map(int, whole[3:])
+        return cls(sent_at, lease, spent_at, busy, bool(leaves), scaling, wanted)
 
     def silent_at(self, heard_at: float) -> float:
         """Return when the worker is to be ended if this stays its last word.

@@ -20,6 +20,10 @@ The protocol between the processes of one ``worker start``:
                                       start one twice
     a stop by signal                  first drain, then now; handed to each worker as TERM
     a stop by the store               each worker reads it; a replacement inherits it by supervisor
+    another number of workers         stands in the workers' rows; each reads it and reports it, and
+                                      the newest counts. More are forked; those too many, of the
+                                      least busy, are told by their socket to leave
+    a worker that leaves alone dies   its replacement only takes its jobs back, and leaves too
 """
 
 from __future__ import annotations
@@ -60,6 +64,8 @@ _LONGEST_PAUSE_SECONDS = 30.0
 #: What stands for the lease of a worker that has not reported yet.
 _FIRST_LEASE_SECONDS = 60.0
 _MAX_REPORT_BYTES = 1 << 20
+#: What a worker is told that is to leave; it is never told anything else.
+_LEAVE = b"leave\n"
 
 
 @dataclass(slots=True)
@@ -75,6 +81,8 @@ class _Child:
     #: When it was heard, or its supervisor began to listen again; by `boottime`.
     heard_at: float
     ready: bool = False
+    #: Whether it was asked to leave, by whomever; no other takes its place.
+    leaves: bool = False
 
     @property
     def silent_at(self) -> float:
@@ -84,9 +92,11 @@ class _Child:
 
 @dataclass(slots=True)
 class _Vacancy:
-    """A place whose worker died; it is filled at ``due``, by the monotonic clock."""
+    """A place without a worker; it is filled at ``due``, by the monotonic clock."""
 
     due: float
+    #: Whether whoever fills it is to take a dead worker's jobs back, and leave.
+    leaves: bool = False
 
 
 @dataclass(slots=True)
@@ -110,6 +120,11 @@ class Supervisor:
     _was_suspended: bool = False
     _stop_mode: str | None = None
     _announced: bool = False
+    #: The number of the newest scaling, and the workers wanted; None: they are on the way.
+    _scaling: int = 0
+    _wanted: int | None = None
+    #: When that was heard, by `boottime`.
+    _asked_at: float = 0.0
 
     def run(self) -> int:
         """Supervise until every worker has left; return the exit code of ``worker start``."""
@@ -133,6 +148,7 @@ class Supervisor:
             last = awake
             now = time.monotonic()
             self._obey_signals()
+            self._scale(now)
             self._bury(now)
             # By the time before: whoever is suspended in between has not listened since.
             self._judge_silence(awake)
@@ -169,7 +185,7 @@ class Supervisor:
     def _note_suspension(self, number: int, frame: object) -> None:
         self._was_suspended = True
 
-    def _hire(self) -> None:
+    def _hire(self, *, leaves: bool = False) -> None:
         ours, theirs = socket.socketpair()
         worker_id = secrets.token_hex(8)
         try:
@@ -178,15 +194,15 @@ class Supervisor:
             ours.close()
             theirs.close()
             self._log.emit("worker-not-started", f"{error.message}; tries again")
-            self._vacancies.append(_Vacancy(time.monotonic() + _TICK_SECONDS))
+            self._vacancies.append(_Vacancy(time.monotonic() + _TICK_SECONDS, leaves))
             return
         if pid == 0:
-            _become_worker(self, worker_id, ours, theirs)
+            _become_worker(self, worker_id, ours, theirs, leaves=leaves)
         theirs.close()
         ours.setblocking(False)
         now = boottime()
         last = Report(now, _FIRST_LEASE_SECONDS)
-        child = _Child(pid, worker_id, ours, time.monotonic(), last, heard_at=now)
+        child = _Child(pid, worker_id, ours, time.monotonic(), last, heard_at=now, leaves=leaves)
         self._children[pid] = child
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(child))
 
@@ -199,9 +215,12 @@ class Supervisor:
             with suppress(KeyError):
                 self._selector.unregister(child.socket)  # it is ending; its burial tells how
             return
-        child.last = Report.decode(lines) or child.last
+        child.last = said = Report.decode(lines) or child.last
         child.heard_at = boottime()
         child.ready = True
+        child.leaves = child.leaves or said.leaves
+        if said.scaling > self._scaling:
+            self._scaling, self._wanted, self._asked_at = said.scaling, said.wanted, boottime()
         everybody = not self._vacancies and all(c.ready for c in self._children.values())
         if everybody and not self._announced:
             self._announced = True
@@ -256,20 +275,20 @@ class Supervisor:
     def _arrange_successor(self, child: _Child, code: int, now: float) -> None:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         self._log.emit("worker-died", f"worker {child.worker_id[:6]} {how}", worker=child.worker_id)
-        if not child.ready and self._stop_mode is not None:
+        if not child.ready and (child.leaves or self._stop_mode is not None):
             return  # nobody waits for one that cannot begin, only to leave
         if not child.ready:
             # It could not even begin: the store is away or spoilt, and trying on is all there is.
             pause = min(max(1.0, 2 * (now - child.started)), _LONGEST_PAUSE_SECONDS)
         else:
             pause = 0.0 if now - child.started > _QUICK_DEATH_SECONDS else 0.2
-        self._vacancies.append(_Vacancy(now + pause))
+        self._vacancies.append(_Vacancy(now + pause, child.leaves))
 
     def _fill_vacancies(self, now: float) -> None:
         due = [vacancy for vacancy in self._vacancies if vacancy.due <= now]
         for vacancy in due:
             self._vacancies.remove(vacancy)
-            self._hire()
+            self._hire(leaves=vacancy.leaves)
 
     def _judge_silence(self, now: float) -> None:
         for child in self._children.values():
@@ -297,6 +316,37 @@ class Supervisor:
             spent_at = max(child.last.spent_at, now + 2 * _TICK_SECONDS)
             child.last = replace(child.last, spent_at=spent_at)
 
+    # Scaling
+
+    def _scale(self, now: float) -> None:
+        """Have as many workers as were asked for last: make room for more, or let some leave."""
+        wanted = self._wanted
+        if wanted is None or self._stop_mode is not None or self.plan.only is not None:
+            return
+        staying = [child for child in self._children.values() if not child.leaves]
+        vacant = [vacancy for vacancy in self._vacancies if not vacancy.leaves]
+        surplus = len(staying) + len(vacant) - wanted
+        if surplus > 0 and not self._has_heard(staying):
+            return  # who is idle is known in a moment
+        self._wanted = None
+        if surplus:
+            before = len(staying) + len(vacant)
+            self._log.emit("scaling", f"goes from {before} to {wanted} workers", workers=wanted)
+        self._vacancies += [_Vacancy(now) for _ in range(-surplus)]
+        for vacancy in vacant[: max(surplus, 0)]:
+            self._vacancies.remove(vacancy)
+        # The newest of the idlest: what runs is not waited for where somebody has nothing to do.
+        staying.sort(key=lambda child: (child.last.busy, -child.started))
+        for child in staying[: max(surplus - len(vacant), 0)]:
+            child.leaves = True
+            with suppress(OSError):  # it has died: its replacement is told
+                child.socket.send(_LEAVE)
+
+    def _has_heard(self, staying: list[_Child]) -> bool:
+        """Whether all of them have reported since the newest scaling, or have had the time to."""
+        late = boottime() - self._asked_at > _TICK_SECONDS
+        return late or all(child.last.scaling == self._scaling for child in staying)
+
     # Stopping
 
     def _obey_signals(self) -> None:
@@ -323,7 +373,12 @@ def run_supervisor(location: StoreLocation, plan: WorkerPlan) -> int:
 
 
 def _become_worker(
-    supervisor: Supervisor, worker_id: str, ours: socket.socket, theirs: socket.socket
+    supervisor: Supervisor,
+    worker_id: str,
+    ours: socket.socket,
+    theirs: socket.socket,
+    *,
+    leaves: bool,
 ) -> None:
     """Turn a fresh fork into a worker; never returns."""
     code = 1
@@ -347,8 +402,9 @@ def _become_worker(
             pid=os.getpid(),
             slots=plan.concurrency,
             queues=plan.queues,
+            count=plan.count if plan.only is None else None,
         )
-        stop_mode = supervisor._stop_mode
+        stop_mode = supervisor._stop_mode or (workers.LEAVE if leaves else None)
         code = Worker(supervisor._store, plan, registration, theirs, stop_mode).run()
     except QueuectlError as error:
         EventLog(supervisor.plan.log_format, f"worker {worker_id[:6]}").emit(

@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from queuectl.db import presence
 from queuectl.db.engine import Store
@@ -21,7 +21,7 @@ from queuectl.db.wakeup import POLL_SECONDS, Bell
 from queuectl.domain.job import Claim, Ending, Outcome
 from queuectl.domain.options import OutputStore
 from queuectl.errors import Conflict, StoreError, WorkerDeclaredDead
-from queuectl.service import claims, config, orders, recall, workers
+from queuectl.service import claims, config, orders, recall, supervisors, workers
 from queuectl.service.claims import Claimant, Settlement, Turn
 from queuectl.worker import ahead, processes, runner
 from queuectl.worker.delivery import Courier
@@ -32,7 +32,7 @@ from queuectl.worker.lookout import Lookout
 from queuectl.worker.orders import obey
 from queuectl.worker.output import OutputCapture
 from queuectl.worker.patrol import Patrol
-from queuectl.worker.reports import boottime
+from queuectl.worker.reports import Report, boottime
 from queuectl.worker.slots import Slots
 from queuectl.worker.ticker import Ticker
 from queuectl.worker.watch import Watch
@@ -46,6 +46,9 @@ LONGEST_PAUSE_SECONDS = 5.0
 
 EXIT_LEFT = 0
 EXIT_DECLARED_DEAD = 3
+
+#: What a worker can be asked for, the mildest first; it takes no milder one than it has.
+_STOP_MODES = (None, workers.LEAVE, *workers.STOP_MODES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,8 @@ class Worker:
         self._retry_at = 0.0
         self._tick_at = 0.0
         self._beat_at = 0.0
-        self._lease = Lease(supervisor)
+        self._lease = Lease(supervisor, self._tell_besides)
+        self._scaling: workers.Scaling | None = None
         #: How many orders were given when they were last read.
         self._orders_read = 0
         #: Whether a command may run that is not known yet.
@@ -121,7 +125,7 @@ class Worker:
         self._slots.take_place(lock)
         store = self._store
         begun = boottime()
-        workers.register(store, self._registration)
+        self._register(store)
         self._options = config.read_options(store)
         self._housekeeper = Housekeeper(store, self._id, self._log)
         self._rescue(store)
@@ -144,6 +148,11 @@ class Worker:
         self._log.emit("worker-stopped", "stopped", worker=self._id)
         return EXIT_LEFT
 
+    def _register(self, store: Store) -> None:
+        self._scaling = workers.register(store, self._registration)
+        if self._stop_mode == workers.LEAVE:
+            workers.note_leaving(store, self._id)
+
     def _describe(self) -> str:
         queues = ", ".join(self._plan.queues) if self._plan.queues else "all queues"
         slots = self._plan.concurrency
@@ -164,7 +173,13 @@ class Worker:
         self._signals += 1
 
     def _hear_supervisor(self) -> None:
-        """It never says anything: what can be read is the end of its life."""
+        """It says but one thing, that this worker is to leave; else it is the end of its life."""
+        with suppress(ConnectionResetError):
+            if self._supervisor.recv(64):
+                self._ask_stop(workers.LEAVE)
+                with suppress(StoreError):  # it is only for others to see
+                    workers.note_leaving(self._store, self._id)
+                return
         self._watch.drop(self._supervisor.fileno())
         self._log.emit("supervisor-lost", "its supervisor is gone; ends after its running jobs")
         self._ask_stop("drain")
@@ -346,7 +361,17 @@ class Worker:
         if given != self._orders_read:
             for order in orders.take(store, self._id):
                 obey(order, self._slots, self._ahead, self._log)
+            self._scaling = supervisors.read_scaling(store, self._id)
+            self._lease.report()  # what is for the supervisor
             self._orders_read = given
+
+    def _tell_besides(self, report: Report) -> Report:
+        """Add what the supervisor is to know besides that this worker lives."""
+        leaves = self._stop_mode is not None
+        report = replace(report, busy=self._slots.busy, leaves=leaves)
+        if self._scaling is None:
+            return report
+        return replace(report, scaling=self._scaling.number, wanted=self._scaling.wanted)
 
     def _ship(self, store: Store) -> None:
         self._ended += self._courier.ship(store)
@@ -469,12 +494,14 @@ class Worker:
     def _obey_signals(self) -> None:
         count, self._signals = self._signals, 0
         for _ in range(count):
-            self._ask_stop("drain" if self._stop_mode is None else "now")
+            # For one that leaves alone, the first is what it is for its siblings.
+            self._ask_stop("drain" if self._stop_mode in (None, workers.LEAVE) else "now")
 
     def _ask_stop(self, mode: str) -> None:
-        if self._stop_mode in ("now", mode):
+        if _STOP_MODES.index(mode) <= _STOP_MODES.index(self._stop_mode):
             return
         self._stop_mode = mode
+        self._lease.report()
         count = self._slots.busy
         waits = f"{count} running job{'s' * (count != 1)}"
         if mode == "now":

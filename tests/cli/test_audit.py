@@ -35,7 +35,7 @@ def test_a_broken_promise_names_the_job_and_fails(queuectl: Program) -> None:
 
     assert "1 job, 1 with gaps in their attempts" in told.lines
     assert told.lines[told.lines.index("1 job, 1 with gaps in their attempts") + 1] == "  a"
-    assert "error: 2 of 9 checks failed: gaps, wrong" in told.err
+    assert "error: 2 of 10 checks failed: gaps, wrong" in told.err
     assert "hint: " in told.err
 
 
@@ -47,7 +47,7 @@ def test_json_has_every_check(queuectl: Program) -> None:
     bad = queuectl("audit", "--json", code=1).json
 
     assert (good["ok"], bad["ok"]) == (True, False)
-    assert len(good["checks"]) == 9
+    assert len(good["checks"]) == 10
     [gaps] = [check for check in bad["checks"] if not check["ok"]]
     assert (gaps["name"], gaps["broken"], gaps["examples"]) == ("gaps", 1, ["a"])
     assert gaps["hint"]

@@ -22,6 +22,7 @@ def test_what_is_well_has_a_line_each(queuectl: Program) -> None:
             "journal",
             "readers",
             "workers",
+            "schedules",
             "clock",
             "processes",
         )
@@ -73,3 +74,13 @@ def test_a_process_that_bears_the_mark_of_a_worker_that_is_gone_is_found(
         orphan.kill()
 
     assert f"process {orphan.pid} (sleep 60) belongs to worker gone, which is gone" in told.out
+
+
+def test_a_schedule_that_nobody_makes_jobs_of_is_found(queuectl: Program) -> None:
+    queuectl("schedule", "add", "nightly", "--cron", "30 2 * * *", "--", "true")
+
+    told = queuectl("doctor", code=1)
+
+    [problem] = [n for n, line in enumerate(told.lines) if line.startswith("problem")]
+    assert "nobody makes the jobs of 1 schedule" in told.lines[problem]
+    assert told.lines[problem + 1].endswith("start one: queuectl worker start")

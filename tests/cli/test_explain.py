@@ -59,3 +59,16 @@ def test_what_a_job_said_is_escaped(queuectl: Program) -> None:
 
 def test_a_job_that_is_not_there_is_refused(queuectl: Program) -> None:
     assert "there is no job 'nope'" in queuectl("explain", "nope", code=3).err
+
+
+def test_a_job_of_a_schedule_names_it(queuectl: Program) -> None:
+    queuectl("schedule", "add", "nightly", "--cron", "30 2 * * *", "--", "true")
+    queuectl("schedule", "run-now", "nightly")
+    queuectl("schedule", "pause", "nightly")
+
+    told = queuectl("explain", "last")
+
+    assert told.lines[-2].startswith("- schedule nightly made it, for 2")
+    assert "resumed now, it would be due at " in told.lines[-2]
+    assert told.lines[-1] == "  queuectl schedule show nightly"
+    assert queuectl("explain", "last", "--json").json["reasons"][-1]["reason"] == "made-by-schedule"

@@ -88,6 +88,9 @@ def test_each_role_can_do_its_work_and_no_more(queuectl: Program, url_of: UrlOf)
 
     queuectl("--db", worker, "worker", "start", "--drain")
     queuectl("--db", worker, "worker", "stop")
+    queuectl("--db", worker, "worker", "start", "--detach")
+    queuectl("--db", worker, "worker", "scale", "2")
+    queuectl("--db", worker, "worker", "drain")
     for words in (["enqueue", "--", "true"], ["dlq", "retry", "--all"]):
         assert_refused(queuectl, worker, *words)
     assert_refused(queuectl, worker, "config", "set", "lease", "10")

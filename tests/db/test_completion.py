@@ -11,7 +11,9 @@ import pytest
 from queuectl.db import completion
 from queuectl.db.engine import Store
 from queuectl.db.sqlite import LIBRARY
+from queuectl.service import workers
 from queuectl.settings import StoreLocation
+from tests.actors import Hire
 from tests.db.population import populate
 from tests.jobs import add
 
@@ -54,6 +56,17 @@ def test_the_dead_and_the_queues_are_offered(store: Store) -> None:
     assert completion.dead(store.location, "") == [("dead", "true")]
     assert completion.dead(store.location, "x") == []
     assert completion.queues(store.location) == ["default", "other"]
+
+
+def test_workers_and_hosts_are_offered_while_they_have_not_left(store: Store, hire: Hire) -> None:
+    hire("w1")
+    hire("w2")
+    hire("x")
+    workers.leave(store, "w2")
+
+    assert completion.workers(store.location, "w") == [("w1", "here, process 4711")]
+    assert completion.hosts(store.location, "h") == ["here"]
+    assert completion.hosts(store.location, "x") == []
 
 
 def test_a_store_that_is_not_there_is_not_created(location: StoreLocation) -> None:

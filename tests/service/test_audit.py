@@ -8,8 +8,11 @@ import pytest
 
 from queuectl.db.engine import Store
 from queuectl.domain.job import Ending
-from queuectl.service import audit, config, dead_letters, rescues, workers
+from queuectl.domain.request import JobRequest
+from queuectl.domain.schedule import CatchUp, Overlap
+from queuectl.service import audit, config, dead_letters, rescues, schedules, workers
 from queuectl.service.audit import Check
+from queuectl.service.schedules import Definition
 from tests.actors import Hire
 from tests.jobs import add
 from tests.servers import bare_connection
@@ -212,3 +215,20 @@ def test_only_the_first_ids_are_named_and_all_are_counted(store: Store, hire: Hi
     found = run_audit(store)["gaps"]
 
     assert (found.broken, len(found.examples)) == (audit.MOST_IDS + 5, audit.MOST_IDS)
+
+
+def test_two_jobs_of_one_tick_are_found(store: Store) -> None:
+    request = JobRequest(command="true", cwd="/")
+    definition = Definition("0 4 * * *", None, "UTC", CatchUp.LAST, Overlap.QUEUE, request)
+    schedules.add(store, "s", definition)
+    ids = [*schedules.run_now(store, ["s"]), *schedules.run_now(store, ["s"])]
+    whole = run_audit(store)["ticks"]
+
+    break_by(
+        store,
+        "DROP INDEX ix_jobs_schedule_scheduled_for",
+        "UPDATE jobs SET scheduled_for = (SELECT min(scheduled_for) FROM jobs)",
+    )
+
+    assert (whole.ok, whole.checked) == (True, 2)
+    assert broken(store) == {"ticks": ids}

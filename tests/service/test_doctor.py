@@ -13,8 +13,11 @@ import pytest
 
 from queuectl.db import sqlite
 from queuectl.db.engine import Store, open_store
-from queuectl.service import config, doctor, rescues
+from queuectl.domain.request import JobRequest
+from queuectl.domain.schedule import CatchUp, Overlap
+from queuectl.service import config, doctor, rescues, schedules
 from queuectl.service.doctor import Finding, Marked
+from queuectl.service.schedules import Definition
 from queuectl.settings import StoreLocation
 from tests.actors import Hire
 from tests.disks import one_mebibyte
@@ -191,3 +194,45 @@ def test_processes_of_living_workers_and_of_other_stores_are_theirs(
     hire()
 
     assert problems(store.location, {"w1": [os.getpid()], "another store's": [1]}) == []
+
+
+def test_a_schedule_without_anybody_for_its_jobs_is_told(store: Store, hire: Hire) -> None:
+    add_schedule(store, "s", "slow")
+    nobody = examine(store.location)["schedules"]
+    hire("w1", queues=["quick"])
+    unserved = examine(store.location)["schedules"]
+    hire("w2", queues=["slow"])
+    served = examine(store.location)["schedules"]
+
+    assert nobody.message == "no worker runs, so nobody makes the jobs of 1 schedule"
+    assert unserved.message == "schedule s makes jobs for queue slow, which no worker serves"
+    assert unserved.hint == "start one: queuectl worker start --queue slow"
+    assert served.ok
+    assert served.message.startswith("1; the next is s, in ")
+
+
+def test_a_paused_schedule_is_well_and_one_without_its_time_zone_is_not(
+    store: Store, hire: Hire
+) -> None:
+    hire()
+    add_schedule(store, "fine", "default")
+    add_schedule(store, "lost", "default")
+    schedules.pause(store, ["fine"])
+    paused = examine(store.location)["schedules"]
+    change(store, "UPDATE schedules SET timezone = 'Mars/Olympus' WHERE name = 'lost'")
+    lost = examine(store.location)["schedules"]
+    late = "2001-01-01 00:00:00.000000"
+    change(store, "UPDATE schedules SET timezone = 'UTC', next_at = ? WHERE name = 'lost'", late)
+    missed = examine(store.location)["schedules"]
+
+    assert paused.ok
+    assert "; fine is paused (resumed now, it would be due in " in paused.message
+    assert "schedule lost can no longer be read: its time zone 'Mars/Olympus'" in lost.message
+    assert "queuectl schedule resume lost" in (lost.hint or "")
+    assert "and no worker made its job" in missed.message
+
+
+def add_schedule(store: Store, name: str, queue: str) -> None:
+    request = JobRequest(command="true", cwd="/", queue=queue)
+    definition = Definition("0 4 * * *", None, "UTC", CatchUp.LAST, Overlap.SKIP, request)
+    schedules.add(store, name, definition)

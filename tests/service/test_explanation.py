@@ -8,11 +8,14 @@ import pytest
 from sqlalchemy import update
 
 from queuectl.db.engine import Store
-from queuectl.db.models import JobRow
+from queuectl.db.models import JobRow, ScheduleRow
 from queuectl.domain.explanation import Reason
 from queuectl.domain.job import Ending
+from queuectl.domain.request import JobRequest
+from queuectl.domain.schedule import CatchUp, Overlap
 from queuectl.errors import NotFound
-from queuectl.service import explanation, queues
+from queuectl.service import explanation, queues, schedules
+from queuectl.service.schedules import Definition
 from tests.actors import Hire
 from tests.db.population import populate
 from tests.jobs import add
@@ -142,3 +145,34 @@ def test_explaining_changes_nothing(store: Store) -> None:
 def test_a_job_that_is_not_there_cannot_be_explained(store: Store) -> None:
     with pytest.raises(NotFound, match="'nope'"):
         explanation.explain(store, "nope")
+
+
+def test_a_job_of_a_schedule_names_it_and_its_next_tick(store: Store, hire: Hire) -> None:
+    hire()
+    [job_id] = scheduled_job(store)
+
+    assert names_of(store, job_id) == ["ready", "made-by-schedule"]
+    goes_on = reasons_of(store, job_id)[1]
+    schedules.pause(store, ["s"])
+    paused = reasons_of(store, job_id)[1]
+    zone = update(ScheduleRow).values(timezone="Mars/Olympus")
+    store.write(lambda connection: connection.execute(zone))
+    gone = reasons_of(store, job_id)[1]
+    schedules.remove(store, ["s"])
+    removed = reasons_of(store, job_id)[1]
+
+    assert goes_on.text.startswith("schedule s made it, for 2")
+    assert "; its next one is due at 2" in goes_on.text
+    assert goes_on.hint == "queuectl schedule show s"
+    assert "; it is paused; resumed now, it would be due at 2" in paused.text
+    assert "its time zone Mars/Olympus is no time zone" in gone.text
+    assert removed.text.endswith("; that schedule was removed")
+    assert removed.hint is None
+
+
+def scheduled_job(store: Store) -> list[str]:
+    """Return the id of a job that a schedule has just made."""
+    request = JobRequest(command="true", cwd="/")
+    definition = Definition("0 4 * * *", None, "UTC", CatchUp.LAST, Overlap.SKIP, request)
+    schedules.add(store, "s", definition)
+    return schedules.run_now(store, ["s"])

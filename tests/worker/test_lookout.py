@@ -69,7 +69,7 @@ def test_a_look_that_nobody_rang_for_is_never_vain() -> None:
 
 
 def test_who_got_a_job_last_claims_at_the_next_ring_without_a_look() -> None:
-    lookout = Lookout()
+    lookout = Lookout(5.0)
     assert not lookout.is_lucky
 
     lookout.claimed(1)

@@ -22,7 +22,7 @@ from tests.supervision import address_of, marked_environment
 
 @pytest.mark.parametrize("spent_at", [125.5, inf])
 def test_a_report_arrives_as_it_was_sent(spent_at: float) -> None:
-    report = Report(sent_at=100.25, lease=30.0, spent_at=spent_at)
+    report = Report(100.25, 30.0, spent_at, busy=2, leaves=True, scaling=3, wanted=4)
 
     assert Report.decode(report.encode()) == report
 
