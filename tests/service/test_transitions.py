@@ -12,7 +12,15 @@ from queuectl.db.engine import Store
 from queuectl.db.models import JobRow
 from queuectl.domain.job import FINISHED, TRANSITIONS, Ending, State
 from queuectl.domain.selection import Chosen, Selection
-from queuectl.service import cancelling, config, dead_letters, requeueing, rescues
+from queuectl.service import (
+    cancelling,
+    changing,
+    config,
+    dead_letters,
+    editing,
+    requeueing,
+    rescues,
+)
 from queuectl.service.selection import choose
 from tests.actors import Actor, Hire
 from tests.jobs import add
@@ -99,6 +107,7 @@ def cancel_in_every_state(store: Store, actor: Actor) -> None:
 
 
 def wait_in_every_way(store: Store, actor: Actor) -> None:
+    be_changed_in_every_state(store, actor)
     make_all_due(store)
     for claim in actor.claim(100):
         actor.settle(claim)
@@ -133,6 +142,19 @@ def expire_in_every_state(store: Store, actor: Actor) -> None:
         )
     )
     actor.turn()
+
+
+def be_changed_in_every_state(store: Store, actor: Actor) -> None:
+    for claim in actor.claim(100):
+        actor.settle(claim)
+    add(store, id="edited-later", delay="1h")
+    add(store, id="edited-blocked", after=["edited-later"])
+    add(store, id="edited-failed")
+    actor.settle(actor.claim_one(), Ending.FAILED)
+    add(store, id="edited-ready")
+    for name in ("edited-ready", "edited-later", "edited-blocked", "edited-failed"):
+        editing.finish(store, editing.begin(store, name), {})
+    changing.change(store, every(store, State.PENDING), {"delay": "1h"}, strict=True)
 
 
 def test_the_services_make_every_change_and_no_other(store: Store, hire: Hire) -> None:
