@@ -35,7 +35,7 @@ _EDITORS = ("editor", "vi")
 def edit(ctx: typer.Context, id: options.JobId, json: options.Json = False) -> None:
     """Change a job that waits in an editor: $VISUAL, $EDITOR, editor or vi.
 
-    It is held meanwhile, and then let go. If this is killed, it stays held: see explain and release.
+    It is held meanwhile, and then let go. If this is killed, it stays held until a release.
     """
     editor = _find_editor()
     if not (render.is_terminal(sys.stdin) and render.is_terminal(sys.stdout)):
@@ -81,7 +81,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _leave_be(number: int, frame: FrameType | None) -> None:
-    """Do nothing: it is meant for the editor, which does not inherit a handler as it would SIG_IGN."""
+    """Do nothing: the editor is meant, which inherits no handler, as it would SIG_IGN."""
 
 
 @contextmanager

@@ -24,7 +24,7 @@ _Words = Annotated[
     typer.Argument(
         metavar="[ID]... KEY=VALUE...",
         help="Jobs, by id, by any unique beginning of it, or: last. Keys: "
-        f"{', '.join(key for key in changes.keys() if key != 'delay')}.",
+        f"{', '.join(key for key in changes.known_keys() if key != 'delay')}.",
         autocompletion=completion.complete_setting,
         show_default=False,
     ),

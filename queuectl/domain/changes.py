@@ -56,7 +56,7 @@ FIELDS = tuple(name for name in JobRequest.model_fields if name not in FIXED and
 COLUMNS = {name: attribute_of(name) for name in FIELDS if name not in _BESIDE}
 
 
-def keys() -> list[str]:
+def known_keys() -> list[str]:
     """Return what may stand before the ``=``: fields as options are called, and other names."""
     return [*(name.replace("_", "-") for name in FIELDS), *ALIASES]
 
@@ -69,10 +69,10 @@ def field_of(key: str) -> str:
         return name
     if name in FIXED:
         raise InvalidInput(f"{key[:40]!r} cannot be changed", hint=FIXED[name])
-    near = get_close_matches(name.replace("_", "-"), keys(), n=3, cutoff=0.5)
+    near = get_close_matches(name.replace("_", "-"), known_keys(), n=3, cutoff=0.5)
     raise InvalidInput(
         f"a job has no {key[:40]!r} to change",
-        hint=f"did you mean {' or '.join(near)}?" if near else f"keys: {', '.join(keys())}",
+        hint=f"did you mean {' or '.join(near)}?" if near else f"keys: {', '.join(known_keys())}",
     )
 
 

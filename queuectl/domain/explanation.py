@@ -234,10 +234,7 @@ def _used_up(seen: Situation) -> list[Reason]:
     if seen.rate is None or seen.opens_at is None:
         return []
     name = seen.job.queue
-    text = (
-        f"its queue {name} starts at most {seen.rate};"
-        f" next start at {_at(seen, seen.opens_at)}"
-    )
+    text = f"its queue {name} starts at most {seen.rate}; next start at {_at(seen, seen.opens_at)}"
     hint = f"wait, or change the rate: queuectl queue rate {name} N/m (none takes it away)"
     return [Reason("rate-reached", text, hint)]
 

@@ -90,7 +90,7 @@ def decode_starts(text: str | None) -> list[Moment]:
 def _is_moment(pair: object) -> bool:
     if not isinstance(pair, list) or [type(number) for number in pair] != [int, int]:
         return False
-    moment, count = pair
+    moment, count = map(int, pair)
     return 0 <= moment < 1 << 53 and 1 <= count <= MOST_STARTS
 
 

@@ -22,8 +22,9 @@ What each crash leaves behind:
     after its end, unsettled      the same: the attempt is recorded as lost and runs again
 
 Which jobs are chosen is in ``service/choice.py``, how many of a queue with a limit in
-``service/limits.py``, of one with a rate in ``service/rates.py``. On a server the statements of a turn go in four round trips: who am I, and
-the options; settle and choose; claim; commit. Limits that may matter cost one more.
+``service/limits.py``, of one with a rate in ``service/rates.py``. On a server the statements of a
+turn go in four round trips: who am I, and the options; settle and choose; claim; commit. Limits and
+rates that may matter cost one more.
 """
 
 from __future__ import annotations

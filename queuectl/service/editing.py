@@ -40,7 +40,7 @@ class Edit:
 
 
 def begin(store: Store, reference: str) -> Edit:
-    """Hold a job; raises NotFound, and Conflict for one that runs, has ended, or is being edited."""
+    """Hold a job; raises NotFound, and Conflict for one that runs, has ended or is edited."""
 
     def work(connection: Connection) -> Edit:
         seq = find_in(connection, reference).seq

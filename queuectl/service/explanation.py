@@ -18,7 +18,6 @@ from queuectl.service import relations, workers
 from queuectl.service.jobs import find_in
 from queuectl.service.rows import ATTEMPT_COLUMNS, in_states, rate_of, to_attempt
 
-
 _TERMS = ("paused_at", "max_running", "rate_count", "rate_seconds", "opens_at")
 
 

@@ -1,4 +1,7 @@
-"""Queues: paused, resumed, limited, slowed down, purged. A row appears with a queue's first job, or before."""
+"""Queues: paused, resumed, limited, slowed down, purged.
+
+A row appears with a queue's first job, or before.
+"""
 
 from __future__ import annotations
 

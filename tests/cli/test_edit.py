@@ -33,7 +33,9 @@ def editor(queuectl: Program, script: str) -> str:
 
 
 def edit(queuectl: Program, script: str, *words: str) -> Any:
-    return queuectl.on_terminal("edit", *(words or ("a",)), EDITOR=editor(queuectl, script), VISUAL="")
+    return queuectl.on_terminal(
+        "edit", *(words or ("a",)), EDITOR=editor(queuectl, script), VISUAL=""
+    )
 
 
 def finish(terminal: Any, code: int = 0) -> str:
@@ -201,9 +203,7 @@ touch begun; while :; do sleep 0.02; done"""
         (["--after", "a"], "blocked"),
     ],
 )
-def test_a_job_comes_back_to_where_it_waited(
-    filled: Program, words: list[str], state: str
-) -> None:
+def test_a_job_comes_back_to_where_it_waited(filled: Program, words: list[str], state: str) -> None:
     filled("enqueue", *words, "--id", "b", "--", "true")
 
     finish(edit(filled, """sed -i 's/"priority": 0/"priority": 7/' "$1" """, "b"))
@@ -230,7 +230,8 @@ def test_the_editor_is_found_and_may_have_options(
     named = editor(filled, 'echo "$1" > option; sed -i \'s/"priority": 0/"priority": 7/\' "$2"')
     wrong = "false" if variable == "VISUAL" else " "
 
-    finish(filled.on_terminal("edit", "a", "--json", **{variable: f"{named} -w", other: wrong}))
+    variables: Any = {variable: f"{named} -w", other: wrong}
+    finish(filled.on_terminal("edit", "a", "--json", **variables))
 
     assert (filled.folder / "option").read_text() == "-w\n"
     assert show(filled)["priority"] == 7

@@ -111,7 +111,12 @@ def test_each_role_can_do_its_work_and_no_more(queuectl: Program, url_of: UrlOf)
     queuectl("--db", owner, "config", "set", "lease", "10")
     queuectl("--db", owner, "enqueue", "--queue", "rated", "--", "true")
     queuectl("--db", owner, "set", "last", "priority=5")
-    for words in (["rate", "rated", "1/h"], ["limit", "default", "1"], ["pause", "other"], ["purge", "other"]):
+    for words in (
+        ["rate", "rated", "1/h"],
+        ["limit", "default", "1"],
+        ["pause", "other"],
+        ["purge", "other"],
+    ):
         queuectl("--db", owner, "queue", *words)
     queuectl("--db", worker, "worker", "start", "--drain")  # it may count what runs in a queue
     states = [job["state"] for job in queuectl("--db", reader, "list", "--json").json]

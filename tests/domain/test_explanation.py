@@ -111,9 +111,7 @@ def test_a_held_job_waits_for_a_release_or_for_whoever_edits_it() -> None:
     held = only(seen(job(state=State.HELD)))
     edited = only(seen(job(state=State.HELD, edit_started_at=AGO)))
 
-    assert held == Reason(
-        "held", "it is held until somebody releases it", "queuectl release j"
-    )
+    assert held == Reason("held", "it is held until somebody releases it", "queuectl release j")
     assert (edited.name, edited.text) == (
         "edited",
         "it is held while somebody edits it, since 2026-11-25T08:55:00Z (5m ago)",
