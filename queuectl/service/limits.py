@@ -36,6 +36,7 @@ from queuectl.db.engine import Store
 from queuectl.db.models import JobRow, QueueRow
 from queuectl.db.prepared import Prepared, to_instant
 from queuectl.domain.job import Claim, State
+from queuectl.domain.rate import is_closed
 from queuectl.service import rates
 from queuectl.service.rows import in_states, rate_of
 
@@ -71,6 +72,7 @@ LOCK = (
         QueueRow.rate_count,
         QueueRow.rate_seconds,
         QueueRow.rate_starts,
+        QueueRow.opens_at,
     )
     .where(
         QueueRow.name == any_(bindparam("names", type_=ARRAY(String))),
@@ -132,14 +134,16 @@ def read_places(store: Store, connection: Connection, terms: Mapping[str, Terms]
         name: 0 if store.is_shared else _places(each.max_running, running.get(name, 0))
         for name, each in bound.items()
     }
-    windows = {}
-    for name, max_running, rate_count, rate_seconds, starts in asked():
+    windows, outdated = {}, set()
+    for name, max_running, rate_count, rate_seconds, starts, opens_at in asked():
         most[name] = _places(max_running, running.get(name, 0))
         rate = rate_of(rate_count, rate_seconds)
         if rate is not None:
             windows[name] = window = rates.read_window(rate, starts, now)
             most[name] = min(most[name], window.room)
-    return Places(most, rates.Ledger(windows))
+            if not window.room and not is_closed(to_instant(opens_at), rate_seconds, now):
+                outdated.add(name)  # a clock was set back: whoever looks takes it for open
+    return Places(most, rates.Ledger(windows, outdated))
 
 
 def _places(max_running: int | None, running: int) -> int:

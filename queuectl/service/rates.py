@@ -49,6 +49,7 @@ STARTS = Prepared(
         QueueRow.rate_count,
         QueueRow.rate_seconds,
         QueueRow.rate_starts,
+        QueueRow.opens_at,
     ).where(QueueRow.rate_count.is_not(None))
 )
 _NOTE = Prepared(
@@ -62,17 +63,25 @@ _NOTE = Prepared(
 
 
 class Ledger:
-    """The windows of queues that nobody else can claim from until the transaction is over."""
+    """The windows of queues that nobody else can claim from until the transaction is over.
 
-    def __init__(self, windows: Mapping[str, Window] = MappingProxyType({})) -> None:
+    ``outdated`` ones are written though nothing starts there.
+    """
+
+    def __init__(
+        self,
+        windows: Mapping[str, Window] = MappingProxyType({}),
+        outdated: Iterable[str] = (),
+    ) -> None:
         self._windows = windows
+        self._outdated = frozenset(outdated)
 
     def spend(self, connection: Connection, queues: Iterable[str]) -> None:
         """Note a start for each of these queues that has a rate."""
         counts = self._count(queues)
         for name, count in counts.items():
             self._windows[name].note(count)
-        self._write(connection, counts)
+        self._write(connection, counts.keys() | self._outdated)
 
     def give_back(self, connection: Connection, queues: Iterable[str]) -> None:
         """Take a start back for each of these queues that has a rate: it never was."""

@@ -33,8 +33,8 @@ def choose(
     """Return the jobs of a selection in the order of their enqueueing, if they are in such a state.
 
     ``among`` are the states in which something can be done to a job, and ``verb`` says what:
-    ``cancelled``; ``ways_out`` what to do with one in another state. Raises NotFound, Conflict for a
-    job that was named and is in another state, and InvalidInput for a selection of nothing, or of
+    ``cancelled``; ``ways_out`` what to do with one in another state. Raises NotFound, Conflict for
+    a job that was named and is in another state, and InvalidInput for a selection of nothing, or of
     states that none of ``among`` is.
     """
     return store.read(

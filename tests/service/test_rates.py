@@ -18,7 +18,7 @@ from queuectl.service import claims, counts, explanation, queues, rescues
 from queuectl.service.claims import Claimant
 from tests.actors import Actor, Hire, ended
 from tests.jobs import add, state_of
-from tests.waiting import LIMIT_SECONDS
+from tests.waiting import LIMIT_SECONDS, wait_until
 
 _HOURLY = Rate(2, 3600)
 
@@ -85,7 +85,7 @@ def test_a_retry_is_a_start_too(store: Store, hire: Hire) -> None:
 
     assert claimed(actor) == []
     pass_time(store, 3600)
-    assert claimed(actor) == ["a"]
+    wait_until(lambda: claimed(actor) == ["a"])  # its backoff is a second
 
 
 def test_a_rate_and_a_limit_hold_together_and_of_several_queues(store: Store, hire: Hire) -> None:
@@ -175,9 +175,8 @@ def test_a_clock_that_was_set_back_does_not_block_a_queue_for_ever(
 
     assert look(actor).due
     assert claimed(actor) == []  # as if it had started just now
-    seen = look(actor)
-    assert not seen.due or seen.next_due_at is not None
-    pass_time(store, 86_400 + 61)
+    assert not look(actor).due  # it asks for no turn after the other
+    pass_time(store, 60)
     assert claimed(actor) == ["q1"]
 
 
