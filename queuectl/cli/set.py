@@ -52,7 +52,8 @@ def _replaced(
 ) -> inspect.Signature:
     """Return a function's signature with another parameter in the place of one."""
     given = inspect.signature(function, eval_str=True).parameters.values()
-    return inspect.Signature([new if each.name == name else each for each in given])
+    chosen = [new if each.name == name else each for each in given]
+    return inspect.Signature([each.replace(kind=new.kind) for each in chosen])
 
 
 def _name(words: list[str] | None, **conditions: Any) -> _Named:

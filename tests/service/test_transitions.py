@@ -22,7 +22,7 @@ from queuectl.service import (
     rescues,
 )
 from queuectl.service.selection import choose
-from tests.actors import Actor, Hire
+from tests.actors import Actor, Hire, ended
 from tests.jobs import add
 
 _TABLE = "CREATE TABLE changes (before TEXT, after TEXT, versions INTEGER)"
@@ -144,8 +144,8 @@ def expire_in_every_state(store: Store, actor: Actor) -> None:
 
 
 def be_changed_in_every_state(store: Store, actor: Actor) -> None:
-    for claim in actor.claim(100):
-        actor.settle(claim)
+    while claims := actor.claim(100):
+        actor.turn(*(ended(claim) for claim in claims))
     add(store, id="edited-later", delay="1h")
     add(store, id="edited-blocked", after=["edited-later"])
     add(store, id="edited-failed")
