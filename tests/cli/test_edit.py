@@ -58,7 +58,7 @@ sed -i 's/"priority": 0/"priority": 7/; s/"x"/"y"/; s/"command": "true"/"command
 
     told = finish(edit(filled, script))
 
-    assert "note: 1 job changed" in told
+    assert " 1 job changed" in told
     job = show(filled)
     assert (job["priority"], job["tags"], job["state"]) == (7, ["y"], "pending")
     assert (job["command"], job["timeout_seconds"], job["env"]) == ("echo hi", 90, ["TOKEN"])
