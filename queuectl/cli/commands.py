@@ -24,6 +24,8 @@ COMMANDS = (
     Entry("cancel", "queuectl.cli.control", "Cancel jobs, waiting or running."),
     Entry("retry", "queuectl.cli.control", "Queue ended jobs again."),
     Entry("release", "queuectl.cli.control", "Let go of jobs that are held."),
+    Entry("set", "queuectl.cli.set", "Change jobs that wait: priority=5 queue=slow."),
+    Entry("edit", "queuectl.cli.edit", "Change a job that waits in an editor."),
     Entry("kill", "queuectl.cli.control", "Send a signal to running jobs."),
     Entry("freeze", "queuectl.cli.control", "Stop running jobs, and their timeouts, for a while."),
     Entry("thaw", "queuectl.cli.control", "Let frozen jobs go on."),

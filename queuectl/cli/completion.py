@@ -55,6 +55,25 @@ _OPTIONS = (
     "retention-dead",
 )
 
+#: What ``set`` changes, by domain/changes.py; a test holds the two together.
+_KEYS = (
+    "command",
+    "queue",
+    "priority",
+    "max-retries",
+    "timeout",
+    "run-at",
+    "delay",
+    "backoff-base",
+    "cwd",
+    "name",
+    "tags",
+    "deadline",
+    "at",
+    "in",
+    "tag",
+)
+
 Candidates = list[tuple[str, str]]
 
 
@@ -160,6 +179,26 @@ def complete_kind(ctx: typer.Context, incomplete: str) -> Candidates:
 def complete_queue(ctx: typer.Context, incomplete: str) -> Candidates:
     """Queues that have had a job."""
     return _ask(ctx, lambda ask, at: [(name, "") for name in ask.queues(at)])
+
+
+def complete_setting(ctx: typer.Context, incomplete: str) -> Candidates:
+    """Jobs, and the keys that ``set`` changes; behind a key its values, where they are known."""
+    key, equals, value = incomplete.partition("=")
+    if equals:
+        asked = {"queue": complete_queue, "tag": complete_tag, "tags": complete_tag}.get(key)
+        found = asked(ctx, value) if asked is not None else []
+        return [(f"{key}={name}", text) for name, text in found if name.startswith(value)]
+    keys = [(f"{name}=", "") for name in _KEYS if name.startswith(key)]
+    return [*complete_job(ctx, incomplete), *keys]
+
+
+def complete_rate(incomplete: str) -> list[str]:
+    """What a rate ends with, behind its number; or none."""
+    if incomplete.isdigit():
+        incomplete += "/"
+    count, slash, _ = incomplete.partition("/")
+    found = [f"{count}/{unit}" for unit in "smhd"] if slash and count.isdigit() else ["none"]
+    return [rate for rate in found if rate.startswith(incomplete)]
 
 
 def complete_tag(ctx: typer.Context, incomplete: str) -> Candidates:

@@ -32,7 +32,7 @@ def parse_when(text: str, option: str) -> str:
     return found.isoformat()
 
 
-def parse_deadline(text: str) -> str:
+def parse_deadline(text: str, option: str = "--deadline") -> str:
     """Return a duration as it is, an instant as RFC 3339; raises InvalidInput for one in the past.
 
     Words are read as ``parse_when`` reads them.
@@ -40,11 +40,11 @@ def parse_deadline(text: str) -> str:
     with suppress(ValueError):
         durations.parse_duration(text)
         return text
-    found = parse_when(text, "--deadline")
+    found = parse_when(text, option)
     instant = request.parse_instant(found)
     if instant is not None and instant <= datetime.now(UTC):
         raise InvalidInput(
-            f"--deadline {text[:40]!r} is over: {tell(instant)}", hint="name a time to come, or 3h"
+            f"{option}: {text[:40]!r} is over: {tell(instant)}", hint="name a time to come, or 3h"
         )
     return found
 

@@ -132,6 +132,7 @@ def show_history(location: StoreLocation, history: jobs.JobHistory, *, as_json: 
         ("deadline", _at(job.deadline) + _overdue(job)),
         ("claimed", f"{_at(job.claimed_at)} by {job.worker_id}" if job.claimed_at else ""),
         ("frozen", _at(job.frozen_at)),
+        ("edited", _edited(job)),
         ("cancelled", _cancelled(job)),
         ("needs", ", ".join(_need(needed) for needed in history.needs)),
         ("needed by", ", ".join(_dependent(*each) for each in history.dependents)),
@@ -153,6 +154,13 @@ def _origin(job: domain.Job) -> str:
     if job.schedule is None:
         return ""
     return f"{job.schedule}, its tick of {_at(job.scheduled_for)}"
+
+
+def _edited(job: domain.Job) -> str:
+    if not job.is_edited:
+        return ""
+    release = f"queuectl release {job.id}"
+    return f"since {_at(job.edit_started_at)}; if nobody is at it any more: {release}"
 
 
 def _cancelled(job: domain.Job) -> str:

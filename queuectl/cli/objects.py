@@ -45,6 +45,7 @@ def job_object(job: domain.Job) -> dict[str, Any]:
         "scheduled_for": job.scheduled_for,
         "deadline": job.deadline,
         "stdin_bytes": job.stdin_bytes,
+        "edit_started_at": job.edit_started_at,
     }
 
 

@@ -1,4 +1,4 @@
-"""``queuectl queue``: list, pause, resume, limit and purge queues."""
+"""``queuectl queue``: list, pause, resume, limit, slow down and purge queues."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from queuectl.cli import completion, options, render
 from queuectl.cli.store import open_store
 from queuectl.domain import job as domain
+from queuectl.domain import rate as domain_rate
 from queuectl.errors import InvalidInput
 from queuectl.service import counts, logs, queues
 
@@ -64,6 +65,7 @@ def _show(found: list[counts.QueueState]) -> None:
         render.Column("NAME"),
         render.Column("PAUSED"),
         render.Column("LIMIT", right=True),
+        render.Column("RATE", right=True),
         *(render.Column(title, right=True) for title in counted),
         render.Column("WORKERS", right=True),
     ]
@@ -72,6 +74,7 @@ def _show(found: list[counts.QueueState]) -> None:
             state.name,
             state.paused_at,
             state.max_running,
+            None if state.rate is None else str(state.rate),
             state.states[domain.State.PENDING],
             state.states[domain.State.SCHEDULED],
             state.states[domain.State.PROCESSING],
@@ -90,6 +93,8 @@ def _state_object(state: counts.QueueState) -> dict[str, Any]:
         "paused": state.paused_at is not None,
         "paused_at": state.paused_at,
         "limit": state.max_running,
+        "rate": state.rate and str(state.rate),
+        "opens_at": state.opens_at,
         **{str(name): count for name, count in state.states.items()},
         "workers": state.workers,
     }
@@ -160,6 +165,7 @@ def _change_object(change: queues.QueueChange) -> dict[str, Any]:
         "paused": change.paused_at is not None,
         "paused_at": change.paused_at,
         "limit": change.max_running,
+        "rate": change.rate and str(change.rate),
         "changed": change.changed,
         "processing": change.running,
     }
@@ -202,6 +208,48 @@ def _parse_limit(name: str, text: str) -> int | None:
         f"{text[:40]!r} is no limit: it must be a number from 1 to {_MOST}, or none",
         hint=f"to start nothing more of it, run: queuectl queue pause {name[:128]}",
     )
+
+
+@app.command("rate", context_settings={"ignore_unknown_options": True})
+def rate(
+    ctx: typer.Context,
+    name: Name,
+    most: Annotated[
+        str,
+        typer.Argument(
+            metavar="N/TIME",
+            help="So many of its jobs start at most in any s, m, h or d (or 5m): 10/m; none lifts"
+            " it.",
+            autocompletion=completion.complete_rate,
+            show_default=False,
+        ),
+    ],
+    json: options.Json = False,
+) -> None:
+    """Let at most so many jobs of a queue start in a time, over all workers and machines.
+
+    In no minute more than 10, wherever it begins. A queue that has used its rate up is closed
+    until the next may start; a retry is a start too.
+    """
+    found = _parse_rate(name, most)
+    options.check_queue(name)
+    change = queues.set_rate(open_store(ctx), name, found)
+    if json:
+        render.json_value(_change_object(change))
+        return
+    render.out("none" if found is None else str(found))
+    if not change.changed:
+        render.note(f"that was the rate of {name} before")
+
+
+def _parse_rate(name: str, text: str) -> domain_rate.Rate | None:
+    try:
+        return domain_rate.parse_rate(text)
+    except ValueError as error:
+        raise InvalidInput(
+            f"{text[:40]!r} {error}",
+            hint=f"to start nothing more of it, run: queuectl queue pause {name[:128]}",
+        ) from error
 
 
 @app.command("purge")

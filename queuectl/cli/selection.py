@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +21,7 @@ from queuectl.service import jobs
 from queuectl.service import selection as service
 
 
-def _select(
+def select(
     ids: Annotated[
         list[str] | None,
         typer.Argument(
@@ -99,27 +100,28 @@ class Asked:
     as_json: bool
 
 
-def _ask(
+def ask(
     selection: domain_selection.Selection,
     dry_run: options.DryRun = False,
     yes: options.Yes = False,
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> Asked:
+    """Return which jobs are to be changed, and how."""
     return Asked(selection, dry_run, yes, quiet, json)
 
 
 def selects(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the ways to name jobs, before its own options: it gets a ``selection``."""
-    return _expand(function, "selection", _select)
+    return expand(function, "selection", select)
 
 
 def changes_jobs(function: Callable[..., None]) -> Callable[..., None]:
     """The same for a command that changes the jobs: it gets what was ``asked``."""
-    return _expand(_expand(function, "asked", _ask), "selection", _select)
+    return expand(expand(function, "asked", ask), "selection", select)
 
 
-def _expand(
+def expand(
     function: Callable[..., None], name: str, make: Callable[..., object]
 ) -> Callable[..., None]:
     """Put the parameters of ``make`` in the place of the one that is to get what it returns."""
@@ -148,15 +150,19 @@ def change(
     *,
     among: Iterable[domain.State],
     verb: str,
+    ways_out: Mapping[domain.State, str] = MappingProxyType({}),
+    rehearse: Callable[[engine.Store, Sequence[domain_selection.Chosen]], list[str]] | None = None,
 ) -> list[str]:
     """Do something to the jobs that were named, and tell to which; many are asked for first.
 
-    ``verb`` says what it is: ``cancelled``. Returns the ids of the jobs that were changed.
+    ``verb`` says what it is: ``cancelled``; ``ways_out`` what to do with a job to which it cannot
+    be done; ``rehearse`` returns to which it would be, if not to all. Returns the ids of the jobs
+    that were changed.
     """
     store = open_store(ctx)
-    chosen = service.choose(store, asked.selection, among=among, verb=verb)
+    chosen = service.choose(store, asked.selection, among=among, verb=verb, ways_out=ways_out)
     if asked.dry_run:
-        ids = [job.id for job in chosen]
+        ids = [job.id for job in chosen] if rehearse is None else rehearse(store, chosen)
     else:
         if chosen and not asked.selection.references and not asked.yes:
             question = f"{render.count(len(chosen))} will be {verb}; go on?"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger
+from sqlalchemy import BigInteger, DateTime
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -34,3 +35,21 @@ def _in_sqlite(element: microseconds, compiler: SQLCompiler, **how: Any) -> str:
 def _in_postgresql(element: microseconds, compiler: SQLCompiler, **how: Any) -> str:
     instant = compiler.process(element.clauses, **how)
     return f"CAST(extract(epoch FROM {instant}) * 1000000 AS BIGINT)"
+
+
+class server_clock(FunctionElement[datetime]):  # noqa: N801  # it is written like a function
+    """The time by the one clock that all machines share; null on SQLite, where there is one."""
+
+    name = "server_clock"
+    type = DateTime(timezone=True)
+    inherit_cache = True
+
+
+@compiles(server_clock, "sqlite")
+def _no_server(element: server_clock, compiler: SQLCompiler, **how: Any) -> str:
+    return "NULL"
+
+
+@compiles(server_clock, "postgresql")
+def _of_the_server(element: server_clock, compiler: SQLCompiler, **how: Any) -> str:
+    return "clock_timestamp()"

@@ -27,7 +27,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
 #: The migration that these tables stand for; a test holds it to the newest one in ``migrations/``.
-SCHEMA_REVISION = "0008"
+SCHEMA_REVISION = "0009"
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -123,6 +123,8 @@ class JobRow(Base):
     deadline: Mapped[datetime | None]
     #: How much it gets as its standard input; null: none is kept for it.
     stdin_bytes: Mapped[int | None] = mapped_column(Integer)
+    #: Since when somebody edits it, and it is held for that; of a job that is not held: nothing.
+    edit_started_at: Mapped[datetime | None]
 
     __table_args__ = (
         CheckConstraint(
@@ -367,6 +369,13 @@ class QueueRow(Base):
     name: Mapped[str] = mapped_column(_name(128), primary_key=True)
     paused_at: Mapped[datetime | None]
     max_running: Mapped[int | None] = mapped_column(Integer)
+    #: At most so many start in any window of so many seconds; null: as many as there are.
+    rate_count: Mapped[int | None] = mapped_column(Integer)
+    rate_seconds: Mapped[int | None] = mapped_column(Integer)
+    #: What still counts, as ``domain/rate.py`` writes it.
+    rate_starts: Mapped[str | None] = mapped_column(Text)
+    #: Nothing more starts before this, as its rate is used up; null: it is not.
+    opens_at: Mapped[datetime | None]
 
 
 class ScheduleRow(Base):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from queuectl.domain.dependency import Condition, NeededJob, can_end_well
 from queuectl.domain.durations import format_duration
 from queuectl.domain.job import FINISHED, Attempt, Job, State
+from queuectl.domain.rate import Rate
 from queuectl.domain.schedule import Schedule
 
 #: Ids that a sentence names at most.
@@ -54,6 +55,9 @@ class Situation:
     needs: Sequence[NeededJob] = ()
     #: The schedule that made it, if that is still there.
     schedule: Schedule | None = None
+    #: What its queue starts at most, and when the next may start; None: now.
+    rate: Rate | None = None
+    opens_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +84,10 @@ def _reasons(seen: Situation) -> list[Reason]:
         return [_runs(seen)]
     if seen.job.is_overdue(seen.now):
         return [*_overdue(seen), *_unserved(seen)]
-    found = [*_blocked(seen), *_too_soon(seen), *_paused(seen), *_unserved(seen)]
-    if seen.job.run_at <= seen.now and seen.job.state is not State.BLOCKED:
-        found += [*_full(seen), *_busy(seen), *_crashed(seen), *_behind(seen)]
+    found = [*_held(seen), *_blocked(seen), *_too_soon(seen), *_paused(seen), *_unserved(seen)]
+    waits = (State.HELD, State.BLOCKED)
+    if seen.job.run_at <= seen.now and seen.job.state not in waits:
+        found += [*_full(seen), *_used_up(seen), *_busy(seen), *_crashed(seen), *_behind(seen)]
     return found or [_about_to_run(seen)]
 
 
@@ -139,6 +144,17 @@ def _overdue(seen: Situation) -> list[Reason]:
         " next turn moves it to the dead letter queue"
     )
     return [Reason("deadline-passed", text, f"queuectl dlq retry {seen.job.id}, after that")]
+
+
+def _held(seen: Situation) -> list[Reason]:
+    job = seen.job
+    if job.state is not State.HELD:
+        return []
+    hint = f"queuectl release {job.id}"
+    if job.is_edited:
+        text = f"it is held while somebody edits it, since {_at(seen, job.edit_started_at)}"
+        return [Reason("edited", text, f"end that edit; if nobody is at it any more: {hint}")]
+    return [Reason("held", "it is held until somebody releases it", hint)]
 
 
 def _blocked(seen: Situation) -> list[Reason]:
@@ -222,6 +238,15 @@ def _full(seen: Situation) -> list[Reason]:
     text = f"its queue {name} runs at most {seen.max_running} at once: {_names(seen.running)}"
     hint = f"wait for one, or raise the limit: queuectl queue limit {name} N"
     return [Reason("limit-reached", text, hint)]
+
+
+def _used_up(seen: Situation) -> list[Reason]:
+    if seen.rate is None or seen.opens_at is None:
+        return []
+    name = seen.job.queue
+    text = f"its queue {name} starts at most {seen.rate}; next start at {_at(seen, seen.opens_at)}"
+    hint = f"wait, or change the rate: queuectl queue rate {name} N/m (none takes it away)"
+    return [Reason("rate-reached", text, hint)]
 
 
 def _busy(seen: Situation) -> list[Reason]:

@@ -30,15 +30,26 @@ LIVE = frozenset(State) - FINISHED
 #: Every change of state there is; a test holds the services to it.
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.HELD: frozenset(
-        {State.BLOCKED, State.PENDING, State.SCHEDULED, State.CANCELLED, State.DEAD}
+        {
+            State.BLOCKED,
+            State.PENDING,
+            State.SCHEDULED,
+            State.FAILED,
+            State.CANCELLED,
+            State.DEAD,
+        }
     ),
-    State.BLOCKED: frozenset({State.PENDING, State.SCHEDULED, State.CANCELLED, State.DEAD}),
-    State.SCHEDULED: frozenset({State.PENDING, State.CANCELLED, State.DEAD}),
-    State.PENDING: frozenset({State.PROCESSING, State.CANCELLED, State.DEAD}),
+    State.BLOCKED: frozenset(
+        {State.PENDING, State.SCHEDULED, State.HELD, State.CANCELLED, State.DEAD}
+    ),
+    State.SCHEDULED: frozenset({State.PENDING, State.HELD, State.CANCELLED, State.DEAD}),
+    State.PENDING: frozenset(
+        {State.PROCESSING, State.SCHEDULED, State.HELD, State.CANCELLED, State.DEAD}
+    ),
     State.PROCESSING: frozenset(
         {State.COMPLETED, State.FAILED, State.DEAD, State.PENDING, State.CANCELLED}
     ),
-    State.FAILED: frozenset({State.PENDING, State.CANCELLED}),
+    State.FAILED: frozenset({State.PENDING, State.HELD, State.CANCELLED}),
     State.COMPLETED: frozenset({State.PENDING, State.BLOCKED}),
     State.DEAD: frozenset({State.PENDING, State.BLOCKED}),
     State.CANCELLED: frozenset({State.PENDING, State.BLOCKED}),
@@ -96,6 +107,12 @@ class Job:
     scheduled_for: datetime | None
     deadline: datetime | None
     stdin_bytes: int | None
+    edit_started_at: datetime | None
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether it is held because somebody edits it, or began to."""
+        return self.state is State.HELD and self.edit_started_at is not None
 
     def is_overdue(self, now: datetime) -> bool:
         """Whether it was not started by its deadline, and no worker has looked since."""

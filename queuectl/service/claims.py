@@ -21,9 +21,10 @@ What each crash leaves behind:
     while a command runs          the same, and processes, which the rescuer kills first
     after its end, unsettled      the same: the attempt is recorded as lost and runs again
 
-Which jobs are chosen is in ``service/choice.py``, and how many of a queue with a limit in
-``service/limits.py``. On a server the statements of a turn go in four round trips: who am I, and
-the options; settle and choose; claim; commit. Limits that may matter cost one more.
+Which jobs are chosen is in ``service/choice.py``, how many of a queue with a limit in
+``service/limits.py``, of one with a rate in ``service/rates.py``. On a server the statements of a
+turn go in four round trips: who am I, and the options; settle and choose; claim; commit. Limits and
+rates that may matter cost one more.
 """
 
 from __future__ import annotations
@@ -42,9 +43,20 @@ from queuectl.domain.job import Claim, Outcome, State
 from queuectl.domain.options import Options
 from queuectl.domain.retry import Decision, decide
 from queuectl.errors import WorkerDeclaredDead
-from queuectl.service import chunks, config, dependencies, expiry, inputs, limits, queues, workers
+from queuectl.service import (
+    chunks,
+    config,
+    dependencies,
+    expiry,
+    inputs,
+    limits,
+    queues,
+    rates,
+    workers,
+)
 from queuectl.service.choice import Room, choose, rotation
 from queuectl.service.chunks import Shipment
+from queuectl.service.limits import Terms
 from queuectl.service.single import ask_standing, choose_single
 from queuectl.service.statements import (
     CLAIM,
@@ -209,7 +221,7 @@ def _turn(connection: Connection, plan: _Plan, apply: _Apply) -> tuple[Turn, str
     now = datetime.now(UTC)
     decisions = _settle(connection, claimant, plan.ended, options, now, apply)
     if plan.unstarted:
-        apply(connection, GIVE_BACK, [_fence(claim, now) for claim in plan.unstarted])
+        _give_back(connection, plan, open_queues, now, apply)
     let_go = _let_go(plan, decisions)
     needed = [claim.seq for claim in let_go if claim.needed]
     passed_on = bool(needed) and dependencies.pass_on_ends(connection, needed)
@@ -217,12 +229,9 @@ def _turn(connection: Connection, plan: _Plan, apply: _Apply) -> tuple[Turn, str
     claims: list[Claim] = []
     next_queue: str | None = None
     if plan.free > 0 and own.stop_mode is None and expired < expiry.EXPIRED_A_TURN:
-        if claimant.only is not None:
-            rows = choose_single(connection, claimant.only, now)
-        else:
-            PROMOTE.tell(connection, [{"now": now}])
-            rows, next_queue = choose(connection, _room(connection, plan, open_queues))
+        rows, next_queue, ledger = _choose(connection, plan, open_queues, now)
         claims = _take(connection, claimant, rows, now, apply)
+        ledger.spend(connection, (claim.queue for claim in claims))
     at_rest = not plan.unstarted and all(d.state in _AT_REST for d in decisions.values())
     quiet = at_rest and not passed_on and not expired
     if quiet and not limits.frees_place(open_queues, let_go, claims):
@@ -244,12 +253,41 @@ def _expire(
     return expiry.expire(connection, now) if passed else 0
 
 
-def _room(connection: Connection, plan: _Plan, open_queues: Mapping[str, int | None]) -> Room:
-    """Return what may be claimed; a full queue costs nothing from here on."""
+def _give_back(
+    connection: Connection,
+    plan: _Plan,
+    open_queues: Mapping[str, Terms],
+    now: datetime,
+    apply: _Apply,
+) -> None:
+    """Let claims be as if they had never been made, those of them that still stand."""
+    found = apply(connection, GIVE_BACK, [_fence(claim, now) for claim in plan.unstarted])
+    names = [claim.queue for claim, stood in zip(plan.unstarted, found, strict=True) if stood]
+    _ledger(connection, plan, open_queues, names).give_back(connection, names)
+
+
+def _choose(
+    connection: Connection, plan: _Plan, open_queues: Mapping[str, Terms], now: datetime
+) -> tuple[list[Candidate], str | None, rates.Ledger]:
+    """Select what to claim; return the rows, where the next turn begins, and who counts starts."""
+    if plan.claimant.only is not None:
+        rows = choose_single(connection, plan.claimant.only, now)
+        return rows, None, _ledger(connection, plan, open_queues, [row.queue for row in rows])
+    PROMOTE.tell(connection, [{"now": now}])
     names = rotation(open_queues, plan.claimant.queues, plan.claimant.next_queue)
     places = limits.read_places(plan.store, connection, {name: open_queues[name] for name in names})
-    names = [name for name in names if places.get(name) != 0]
-    return Room(plan.free, plan.idle, names, places)
+    # A queue that is full, or closed by its rate, costs nothing from here on.
+    names = [name for name in names if places.most.get(name) != 0]
+    rows, next_queue = choose(connection, Room(plan.free, plan.idle, names, places.most))
+    return rows, next_queue, places.ledger
+
+
+def _ledger(
+    connection: Connection, plan: _Plan, open_queues: Mapping[str, Terms], names: Sequence[str]
+) -> rates.Ledger:
+    """Return the windows of those of these queues that have a rate; asks nothing if none has."""
+    rated = [name for name in names if open_queues.get(name, Terms()).rate_count is not None]
+    return rates.lock(plan.store, connection, rated) if rated else rates.Ledger()
 
 
 def _let_go(plan: _Plan, decisions: Mapping[str, Decision]) -> list[Claim]:
@@ -432,10 +470,11 @@ def _ask_outlook(store: Store, connection: Connection, claimant: Claimant) -> Ca
 
     def read() -> Outlook:
         own = _require_alive(claimant.worker_id, own_row)
+        names, closed = rates.sort_out(waiting())
         times = [to_instant(next_due()[0][0]), own.next_deadline]
+        times += [closed[name] for name in rotation(closed, claimant.queues, "")]
         next_due_at = min((time for time in times if time is not None), default=None)
         due = next_due_at is not None and next_due_at <= datetime.now(UTC)
-        names = [name for (name,) in waiting()]
         due = due or bool(rotation(names, claimant.queues, ""))
         return Outlook(due, next_due_at, own.stop_mode, own.orders, own.next_tick_at)
 

@@ -10,9 +10,10 @@ from sqlalchemy import Connection, func, select
 from queuectl.db.engine import Store
 from queuectl.db.models import JobRow, QueueRow
 from queuectl.domain.job import Job, State
+from queuectl.domain.rate import Rate, is_closed
 from queuectl.service import workers
 from queuectl.service.expiry import EXPIRABLE
-from queuectl.service.rows import in_states, select_jobs, to_job
+from queuectl.service.rows import in_states, rate_of, select_jobs, to_job
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,9 @@ class QueueState:
     name: str
     paused_at: datetime | None
     max_running: int | None
+    rate: Rate | None
+    #: When the next may start by the rate; None: now.
+    opens_at: datetime | None
     states: dict[State, int]
     workers: list[str]
 
@@ -60,6 +64,7 @@ _LIVE = (
     State.FAILED,
     State.PROCESSING,
 )
+_QUEUE_COLUMNS = ("name", "paused_at", "max_running", "rate_count", "rate_seconds", "opens_at")
 _DONE = (State.COMPLETED, State.DEAD, State.CANCELLED)
 
 
@@ -75,10 +80,15 @@ def list_queues(store: Store) -> list[QueueState]:
     def work(connection: Connection) -> list[QueueState]:
         counts = _count_live(connection) | _count_by_queue(connection, State.DEAD)
         serving = workers.list_in(store, connection)
-        query = select(QueueRow.name, QueueRow.paused_at, QueueRow.max_running)
+        query = select(*(getattr(QueueRow, name) for name in _QUEUE_COLUMNS))
+        now = store.clock(connection)
         return [
             QueueState(
-                *row,
+                row.name,
+                row.paused_at,
+                row.max_running,
+                rate_of(row.rate_count, row.rate_seconds),
+                row.opens_at if is_closed(row.opens_at, row.rate_seconds, now) else None,
                 states={state: counts.get((row.name, state), 0) for state in (*_LIVE, State.DEAD)},
                 workers=[worker.id for worker in serving if worker.serves(row.name)],
             )

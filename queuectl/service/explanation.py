@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import Connection, and_, func, or_, select
 
@@ -12,6 +13,7 @@ from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow, QueueRow, Sche
 from queuectl.domain import explanation as domain
 from queuectl.domain.explanation import Crew, Reason, Situation
 from queuectl.domain.job import Attempt, Job, State
+from queuectl.domain.rate import is_closed
 from queuectl.domain.schedule import Schedule
 from queuectl.service import relations, workers
 from queuectl.service.jobs import find_in
@@ -19,9 +21,12 @@ from queuectl.service.rows import (
     ATTEMPT_COLUMNS,
     SCHEDULE_COLUMNS,
     in_states,
+    rate_of,
     to_attempt,
     to_schedule,
 )
+
+_TERMS = ("paused_at", "max_running", "rate_count", "rate_seconds", "opens_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +45,20 @@ def explain(store: Store, reference: str) -> Explanation:
 
 def _see(store: Store, connection: Connection, reference: str) -> Situation:
     job = find_in(connection, reference)
-    limits = select(QueueRow.paused_at, QueueRow.max_running).where(QueueRow.name == job.queue)
-    queue = connection.execute(limits).first()
+    terms = select(*(getattr(QueueRow, name) for name in _TERMS)).where(QueueRow.name == job.queue)
+    queue = connection.execute(terms).first()
     letter = connection.execute(
         select(DeadLetterRow.died_at, DeadLetterRow.reason).where(DeadLetterRow.job_seq == job.seq)
     ).first()
     higher, sooner = _count_ahead(connection, job)
+    now = datetime.now(UTC)
     return Situation(
         job=job,
-        now=datetime.now(UTC),
+        now=now,
         paused_at=None if queue is None else queue.paused_at,
         max_running=None if queue is None else queue.max_running,
+        rate=None if queue is None else rate_of(queue.rate_count, queue.rate_seconds),
+        opens_at=None if queue is None else _opening(queue, now),
         running=_running(connection, job.queue),
         workers=[_to_crew(worker, job.queue) for worker in workers.list_in(store, connection)],
         higher=higher,
@@ -69,6 +77,11 @@ def _schedule_of(connection: Connection, job: Job) -> Schedule | None:
     query = select(*SCHEDULE_COLUMNS).where(ScheduleRow.name == job.schedule)
     row = connection.execute(query).first()
     return None if row is None else to_schedule(row)
+
+
+def _opening(queue: Any, now: datetime) -> datetime | None:
+    closed = is_closed(queue.opens_at, queue.rate_seconds, now)
+    return queue.opens_at if closed else None
 
 
 def _running(connection: Connection, queue: str) -> list[str]:

@@ -1,4 +1,7 @@
-"""Queues: paused, resumed, limited, purged. A row appears with a queue's first job, or before."""
+"""Queues: paused, resumed, limited, slowed down, purged.
+
+A row appears with a queue's first job, or before.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,14 @@ from queuectl.db.models import JobRow, QueueRow
 from queuectl.db.prepared import Prepared
 from queuectl.domain.dependency import DELETED
 from queuectl.domain.job import State
+from queuectl.domain.rate import Rate
 from queuectl.errors import NotFound
-from queuectl.service import dependencies
-from queuectl.service.limits import RUNNING
-from queuectl.service.rows import in_states
+from queuectl.service import dependencies, rates
+from queuectl.service.limits import RUNNING, Terms
+from queuectl.service.rows import in_states, rate_of
 
 _OPEN_QUEUES = Prepared(
-    select(QueueRow.name, QueueRow.max_running)
+    select(QueueRow.name, QueueRow.max_running, QueueRow.rate_count, QueueRow.rate_seconds)
     .where(QueueRow.paused_at.is_(None))
     .order_by(QueueRow.name)
 )
@@ -46,6 +50,7 @@ class QueueChange:
     name: str
     paused_at: datetime | None
     max_running: int | None
+    rate: Rate | None
     changed: bool
     #: How many of its jobs run at that moment.
     running: int
@@ -55,6 +60,8 @@ class _Row(NamedTuple):
     name: str
     paused_at: datetime | None = None
     max_running: int | None = None
+    rate_count: int | None = None
+    rate_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +93,10 @@ def add(connection: Connection, names: Iterable[str]) -> None:
         connection.execute(_INSERT, rows)
 
 
-def ask_open(connection: Connection) -> Callable[[], dict[str, int | None]]:
-    """Return what gives the queues that are not paused, by name, each with its limit."""
+def ask_open(connection: Connection) -> Callable[[], dict[str, Terms]]:
+    """Return what gives the queues that are not paused, by name, each with its limit and rate."""
     found = _OPEN_QUEUES.ask(connection)
-    return lambda: dict(found())
+    return lambda: {name: Terms(*terms) for name, *terms in found()}
 
 
 def pause(store: Store, names: Sequence[str] | None, *, dry_run: bool = False) -> list[QueueChange]:
@@ -120,6 +127,24 @@ def limit(store: Store, name: str, most: int | None) -> QueueChange:
     return change
 
 
+def set_rate(store: Store, name: str, rate: Rate | None) -> QueueChange:
+    """Let at most so many jobs of a queue start in any such window, over all workers.
+
+    None lifts the rate. What has started within the window by a rate of before still counts. A turn
+    that a server has begun before this commits may still claim by the rate before.
+    """
+
+    def work(connection: Connection) -> QueueChange:
+        [row] = _lock(connection, [name])
+        changed = rate_of(row.rate_count, row.rate_seconds) != rate
+        if changed:
+            rates.change(store, connection, name, rate)
+        running = dict(RUNNING.fetch(connection)).get(name, 0)
+        return QueueChange(name, row.paused_at, row.max_running, rate, changed, running)
+
+    return store.write(work)
+
+
 def _change(
     store: Store,
     names: Sequence[str] | None,
@@ -138,10 +163,15 @@ def _change(
         for row in rows:
             changed = row.name in touched
             after = _Row(**{**row._asdict(), **values}) if changed else row
-            changes.append(QueueChange(*after, changed, running.get(row.name, 0)))
+            changes.append(_to_change(after, running.get(row.name, 0), changed=changed))
         return changes
 
     return store.read(work) if dry_run else store.write(work)
+
+
+def _to_change(row: _Row, running: int, *, changed: bool) -> QueueChange:
+    rate = rate_of(row.rate_count, row.rate_seconds)
+    return QueueChange(row.name, row.paused_at, row.max_running, rate, changed, running)
 
 
 def _look(connection: Connection, names: Sequence[str] | None) -> list[_Row]:

@@ -32,6 +32,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, LargeBinary,
 from queuectl.db.models import Instant
 from queuectl.domain.dependency import DELETED, Condition
 from queuectl.domain.job import FINISHED, Ending, State
+from queuectl.domain.rate import LONGEST_SECONDS, MOST_STARTS, decode_starts
 from queuectl.domain.request import (
     check_command,
     check_cwd,
@@ -135,6 +136,11 @@ def _check_json(text: str) -> str:
     return text
 
 
+def _check_starts(text: str) -> str:
+    decode_starts(text)
+    return text
+
+
 def _check_request(fields: dict[str, Any]) -> dict[str, Any]:
     try:
         validate_request(fields)
@@ -175,6 +181,9 @@ _RULES: dict[tuple[str, str], Any] = {
     ("attempt", "outcome"): Annotated[str, _one_of(list(Ending))],
     ("attempt", "run"): Annotated[int, Field(ge=1, lt=1 << 31)],
     ("queue", "name"): Annotated[str, AfterValidator(check_name)],
+    ("queue", "rate_count"): Annotated[int, Field(ge=1, le=MOST_STARTS)],
+    ("queue", "rate_seconds"): Annotated[int, Field(ge=1, le=LONGEST_SECONDS)],
+    ("queue", "rate_starts"): Annotated[str, AfterValidator(_check_starts)],
     ("job", "schedule"): Annotated[str, AfterValidator(check_name)],
     ("schedule", "name"): Annotated[str, AfterValidator(check_name)],
     ("schedule", "cron"): Annotated[str, AfterValidator(check_cron)],

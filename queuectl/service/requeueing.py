@@ -95,6 +95,8 @@ def release_rows(connection: Connection, seqs: list[int]) -> None:
 
     One that can no longer start, as what it needs has ended otherwise, is cancelled.
     """
+    nobody_edits = update(JobRow).where(JobRow.seq.in_(seqs), JobRow.edit_started_at.is_not(None))
+    connection.execute(nobody_edits.values(edit_started_at=None))
     bound = set(dependencies.needs_of(connection, seqs))
     dependencies.let_go(connection, [seq for seq in seqs if seq not in bound], datetime.now(UTC))
     if not bound:

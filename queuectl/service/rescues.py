@@ -24,7 +24,7 @@ from queuectl.db.models import AttemptRow, DeadLetterRow, JobRow, WorkerRow
 from queuectl.db.prepared import Prepared
 from queuectl.domain.job import Ending, State
 from queuectl.domain.retry import Decision, after_crash
-from queuectl.service import config, dependencies
+from queuectl.service import config, dependencies, rates
 from queuectl.service.claims import dead_letter_row
 
 LOST_ERROR = "its worker died"
@@ -137,9 +137,11 @@ def _rescue(
     hosts = {row.id: row for row in connection.execute(select(WorkerRow))}
     jobs = _lock_orphans(connection)
     store.forget()  # one of them may have the next deadline
+    unstarted: list[str] = []
     for job in jobs:
         if _is_unstarted(job, started):
             _give_back(connection, job, now)
+            unstarted.append(job.queue)
             continue
         decision = after_crash(job.attempts, job.crashes, LOST_ERROR, rule)
         if job.cancel_requested_at is not None and decision.state is State.PENDING:
@@ -148,6 +150,8 @@ def _rescue(
         _record_loss(connection, job, hosts.get(job.worker_id), now)
         if decision.state is State.DEAD:
             connection.execute(insert(DeadLetterRow), dead_letter_row(job.seq, decision, now))
+    if unstarted:
+        rates.lock(store, connection, unstarted).give_back(connection, unstarted)
     if needed := [job.seq for job in jobs if job.needed]:
         dependencies.pass_on_ends(connection, needed)
     return [job.id for job in jobs]

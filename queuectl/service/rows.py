@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, literal_column, select
 
 from queuectl.db.models import AttemptRow, JobRow, ScheduleRow
 from queuectl.domain.job import Attempt, Ending, Job, State
+from queuectl.domain.rate import Rate
 from queuectl.domain.schedule import CatchUp, Overlap, Schedule
 
 _JOB_FIELDS = tuple(Job.__dataclass_fields__)
@@ -70,3 +71,8 @@ def to_schedule(row: Row[Any]) -> Schedule:
     fields = dict(zip(_SCHEDULE_FIELDS, row, strict=True))
     fields["catch_up"], fields["overlap"] = CatchUp(row.catch_up), Overlap(row.overlap)
     return Schedule(**fields)
+
+
+def rate_of(count: int | None, seconds: int | None) -> Rate | None:
+    """Return the rate of a queue's columns."""
+    return None if count is None or seconds is None else Rate(count, seconds)

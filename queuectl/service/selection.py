@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Connection, select
@@ -22,23 +23,43 @@ CHUNK = 500
 
 
 def choose(
-    store: Store, selection: Selection, *, among: Iterable[State], verb: str
+    store: Store,
+    selection: Selection,
+    *,
+    among: Iterable[State],
+    verb: str,
+    ways_out: Mapping[State, str] = MappingProxyType({}),
 ) -> list[Chosen]:
     """Return the jobs of a selection in the order of their enqueueing, if they are in such a state.
 
     ``among`` are the states in which something can be done to a job, and ``verb`` says what:
-    ``cancelled``. Raises NotFound, Conflict for a job that was named and is in another state, and
-    InvalidInput for a selection of nothing, or of states that none of ``among`` is.
+    ``cancelled``; ``ways_out`` what to do with one in another state. Raises NotFound, Conflict for
+    a job that was named and is in another state, and InvalidInput for a selection of nothing, or of
+    states that none of ``among`` is.
     """
-    return store.read(lambda connection: choose_in(connection, selection, set(among), verb))
+    return store.read(
+        lambda connection: choose_in(connection, selection, set(among), verb, ways_out)
+    )
 
 
 def choose_in(
-    connection: Connection, selection: Selection, among: set[State], verb: str
+    connection: Connection,
+    selection: Selection,
+    among: set[State],
+    verb: str,
+    ways_out: Mapping[State, str] = MappingProxyType({}),
 ) -> list[Chosen]:
     """The same as ``choose``, inside a transaction that is already open."""
     if selection.references:
-        return _named(connection, selection.references, among, verb)
+        jobs = _named(connection, selection.references)
+        for job in jobs:
+            if job.state not in among:
+                way_out = ways_out.get(job.state, f"only jobs of these states can: {_list(among)}")
+                raise Conflict(
+                    f"job {job.id!r} is {job.state}, and cannot be {verb}",
+                    hint=way_out.format(id=job.id),
+                )
+        return jobs
     if selection == Selection():
         raise InvalidInput(
             "no jobs were named", hint="name them by id, by --queue, --tag, ..., or write --all"
@@ -68,16 +89,8 @@ def conditions(selection: Selection, state: State) -> list[ColumnElement[bool]]:
     return found
 
 
-def _named(
-    connection: Connection, references: Sequence[str], among: set[State], verb: str
-) -> list[Chosen]:
+def _named(connection: Connection, references: Sequence[str]) -> list[Chosen]:
     jobs = {job.seq: job for job in (find_in(connection, name) for name in references)}
-    for job in jobs.values():
-        if job.state not in among:
-            raise Conflict(
-                f"job {job.id!r} is {job.state}, and cannot be {verb}",
-                hint=f"only jobs of these states can: {_list(among)}",
-            )
     return [Chosen(job.seq, job.id, job.state) for job in jobs.values()]
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import (
     update,
 )
 
+from queuectl.db.instants import server_clock
 from queuectl.db.models import (
     AttemptRow,
     DeadLetterRow,
@@ -179,6 +180,9 @@ INSERT_DEAD = insert(DeadLetterRow)
 NEXT_DUE = Prepared(select(func.min(JobRow.run_at)).where(JobRow.state.in_(_DUE_STATES)))
 #: The open queues in which something is ready and may run; a probe of the claim's index for each.
 #: A full one is not among them, or an idle worker would take turns without end that claim nothing.
+#: One that is closed by its rate is: it tells when it opens (``rates.sort_out``).
 WAITING_QUEUES = Prepared(
-    select(QueueRow.name).where(QueueRow.paused_at.is_(None), IS_WAITED_IN, HAS_PLACE)
+    select(QueueRow.name, QueueRow.opens_at, QueueRow.rate_seconds, server_clock()).where(
+        QueueRow.paused_at.is_(None), IS_WAITED_IN, HAS_PLACE
+    )
 )

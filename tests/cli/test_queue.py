@@ -42,20 +42,23 @@ def test_the_queues_are_listed_with_what_is_in_them(filled: Program) -> None:
     filled("queue", "limit", "slow", "2")
     filled("queue", "pause", "default")
 
+    filled("queue", "rate", "slow", "10/min")
     default, slow = filled("queue", "list", "--json").json
     header, first, second = filled("queue", "list").lines
 
     assert re.fullmatch(r"[\d-]+T[\d:.]+Z", default.pop("paused_at"))
     waiting = {"held": 0, "blocked": 0, "pending": 1, "scheduled": 0, "failed": 0}
     counts = {**waiting, "processing": 0, "dead": 0}
-    assert default == {"name": "default", "paused": True, "limit": None, **counts, "workers": []}
+    terms = {"limit": None, "rate": None, "opens_at": None}
+    assert default == {"name": "default", "paused": True, **terms, **counts, "workers": []}
+    assert (slow["rate"], slow["opens_at"]) == ("10/m", None)
     assert (slow["paused_at"], slow["limit"], slow["scheduled"]) == (None, 2, 1)
     assert header.split() == [
-        *("NAME", "PAUSED", "LIMIT", "PENDING", "SCHEDULED", "RUNNING"),
+        *("NAME", "PAUSED", "LIMIT", "RATE", "PENDING", "SCHEDULED", "RUNNING"),
         *("FAILED", "DEAD", "WORKERS"),
     ]
-    assert first.split()[2:] == ["-", "1", "0", "0", "0", "0", "0"]
-    assert second.split() == ["slow", "-", "2", "1", "1", "0", "0", "0", "0"]
+    assert first.split()[2:] == ["-", "-", "1", "0", "0", "0", "0", "0"]
+    assert second.split() == ["slow", "-", "2", "10/m", "1", "1", "0", "0", "0", "0"]
     assert filled("queue", "list", "-q").lines == ["default", "slow"]
 
 
@@ -146,6 +149,27 @@ def test_a_limit_is_set_seen_and_lifted(filled: Program) -> None:
     assert filled("queue", "limit", "slow", "none").out == "none\n"
 
 
+def test_a_rate_is_set_kept_seen_and_lifted(filled: Program) -> None:
+    filled("enqueue", "--queue", "slow", "--id", "c", "--", "true")
+    assert filled("queue", "rate", "slow", "1/h").out == "1/h\n"
+    again = filled("queue", "rate", "slow", "1/hour")
+    filled.drain()
+
+    explained = filled("explain", "c", "--json").json
+    [_, slow] = filled("queue", "list", "--json").json
+    lifted = filled("queue", "rate", "slow", "none", "--json").json
+    filled.drain()
+
+    assert "that was the rate of slow before" in again.err
+    [reason] = [each for each in explained["reasons"] if each["reason"] == "rate-reached"]
+    assert f"at most 1/h; next start at {slow['opens_at'][:10]}" in reason["text"]
+    assert "queuectl queue rate slow" in reason["hint"]
+    assert (slow["rate"], slow["pending"]) == ("1/h", 1)
+    assert (lifted["rate"], lifted["changed"]) == (None, True)
+    assert filled("show", "c", "--json").json["state"] == "completed"
+    assert filled("queue", "rate", "slow", "none").out == "none\n"
+
+
 def test_a_limit_below_what_runs_says_what_becomes_of_it(queuectl: Program) -> None:
     go = queuectl.folder / "go"
     for name in ("x", "y"):
@@ -207,6 +231,11 @@ def test_what_is_meant_must_be_said(filled: Program, command: str) -> None:
         (["limit", "slow", "-1"], 2, "'-1' is no limit"),
         (["limit", "slow", "two"], 2, "'two' is no limit"),
         (["limit", "slow", "9999999"], 2, "'9999999' is no limit"),
+        (["rate", "a b", "2/m"], 2, "'a b' must begin"),
+        (["rate", "slow", "2"], 2, "'2' is no rate: write 10/m, 2/s, 500/h, 1000/d"),
+        (["rate", "slow", "-1/m"], 2, "'-1/m' is no rate"),
+        (["rate", "slow", "0/m"], 2, "'0/m' must allow 1 to 1000000 starts"),
+        (["rate", "slow", "1/99d"], 2, "'1/99d' must be of whole seconds, up to 30d"),
         (["resume", "nope"], 3, "there is no queue 'nope'"),
         (["resume", "slow", "nope"], 3, "there is no queue 'nope'"),
         (["purge", "nope"], 3, "there is no queue 'nope'"),

@@ -112,11 +112,20 @@ def test_each_role_can_do_its_work_and_no_more(queuectl: Program, url_of: UrlOf)
 
     queuectl("--db", owner, "dlq", "retry", "--all")
     queuectl("--db", owner, "config", "set", "lease", "10")
-    for words in (["limit", "default", "1"], ["pause", "other"], ["purge", "other"]):
+    queuectl("--db", owner, "enqueue", "--queue", "rated", "--", "true")
+    queuectl("--db", owner, "set", "last", "priority=5")
+    for words in (
+        ["rate", "rated", "1/h"],
+        ["limit", "default", "1"],
+        ["pause", "other"],
+        ["purge", "other"],
+    ):
         queuectl("--db", owner, "queue", *words)
     queuectl("--db", worker, "worker", "start", "--drain")  # it may count what runs in a queue
     states = [job["state"] for job in queuectl("--db", reader, "list", "--json").json]
-    assert sorted(states) == ["completed", "completed", "dead"]
+    assert sorted(states) == ["completed", "completed", "completed", "dead"]
+    assert_refused(queuectl, worker, "queue", "rate", "rated", "none")
+    assert_refused(queuectl, reader, "set", "--all", "priority=5")
 
 
 def test_a_client_may_let_jobs_wait_for_others_and_a_worker_lets_them_go(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from queuectl.db.engine import Store
 from queuectl.domain.job import LIVE, Ending
+from queuectl.domain.rate import Rate
 from queuectl.domain.request import JobRequest
 from queuectl.domain.schedule import CatchUp, Overlap
 from queuectl.domain.selection import Selection
-from queuectl.service import cancelling, chunks, config, orders, schedules
+from queuectl.service import cancelling, chunks, config, orders, queues, schedules
 from queuectl.service.chunks import Chunk, Shipment
 from queuectl.service.selection import choose
 from tests.actors import Actor
@@ -17,6 +18,7 @@ from tests.jobs import add
 def populate(store: Store) -> None:
     """Fill every table, and ``jobs`` with rows in every state, ready, due and not yet due."""
     config.set_option(store, "max-retries", 1)
+    queues.set_rate(store, "default", Rate(1000, 86_400))
     actor = Actor(store.location)
     add(store, id="completed")
     actor.settle(actor.claim_one())

@@ -10,6 +10,7 @@ import pytest
 
 from queuectl.domain.explanation import Crew, Reason, Situation, explain
 from queuectl.domain.job import Attempt, Ending, Job, State
+from queuectl.domain.rate import Rate
 
 NOW = datetime(2026, 11, 25, 9, 0, tzinfo=UTC)
 AGO = NOW - timedelta(minutes=5)
@@ -93,6 +94,29 @@ def test_a_full_queue_names_what_runs_there() -> None:
 
 def test_a_queue_with_a_place_is_not_full() -> None:
     assert only(seen(max_running=3, running=["x", "y"])).name == "ready"
+
+
+def test_a_queue_at_its_rate_tells_when_the_next_may_start() -> None:
+    reason = only(seen(rate=Rate(10, 60), opens_at=AHEAD))
+
+    assert reason == Reason(
+        "rate-reached",
+        "its queue q starts at most 10/m; next start at 2026-11-25T09:00:08Z (in 8s)",
+        "wait, or change the rate: queuectl queue rate q N/m (none takes it away)",
+    )
+    assert only(seen(rate=Rate(10, 60))).name == "ready"
+
+
+def test_a_held_job_waits_for_a_release_or_for_whoever_edits_it() -> None:
+    held = only(seen(job(state=State.HELD)))
+    edited = only(seen(job(state=State.HELD, edit_started_at=AGO)))
+
+    assert held == Reason("held", "it is held until somebody releases it", "queuectl release j")
+    assert (edited.name, edited.text) == (
+        "edited",
+        "it is held while somebody edits it, since 2026-11-25T08:55:00Z (5m ago)",
+    )
+    assert str(edited.hint).endswith("queuectl release j")
 
 
 def test_of_many_jobs_a_few_are_named() -> None:

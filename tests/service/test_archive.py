@@ -315,6 +315,8 @@ def _undead(lines: Lines) -> Lines:
         (lambda lines: changed(lines, "attempt", run=0), "run: 0 must be greater"),
         (lambda lines: changed(lines, "queue", name="a b"), "name: 'a b' must begin"),
         (lambda lines: changed(lines, "option", value="-1"), "max-retries: '-1'"),
+        (lambda lines: changed(lines, "queue", rate_starts="[[0]]"), "rate_starts: .* moments"),
+        (lambda lines: changed(lines, "queue", rate_count=0), "rate_count: 0 must be greater"),
         (lambda lines: changed(lines, "option", value="{"), "value: .* is not JSON"),
         (lambda lines: changed(lines, "option", key="colour"), "no option 'colour'"),
     ],

@@ -12,9 +12,17 @@ from queuectl.db.engine import Store
 from queuectl.db.models import JobRow
 from queuectl.domain.job import FINISHED, TRANSITIONS, Ending, State
 from queuectl.domain.selection import Chosen, Selection
-from queuectl.service import cancelling, config, dead_letters, requeueing, rescues
+from queuectl.service import (
+    cancelling,
+    changing,
+    config,
+    dead_letters,
+    editing,
+    requeueing,
+    rescues,
+)
 from queuectl.service.selection import choose
-from tests.actors import Actor, Hire
+from tests.actors import Actor, Hire, ended
 from tests.jobs import add
 
 _TABLE = "CREATE TABLE changes (before TEXT, after TEXT, versions INTEGER)"
@@ -135,6 +143,19 @@ def expire_in_every_state(store: Store, actor: Actor) -> None:
     actor.turn()
 
 
+def be_changed_in_every_state(store: Store, actor: Actor) -> None:
+    while claims := actor.claim(100):
+        actor.turn(*(ended(claim) for claim in claims))
+    add(store, id="edited-later", delay="1h")
+    add(store, id="edited-blocked", after=["edited-later"])
+    add(store, id="edited-failed")
+    actor.settle(actor.claim_one(), Ending.FAILED)
+    add(store, id="edited-ready")
+    for name in ("edited-ready", "edited-later", "edited-blocked", "edited-failed"):
+        editing.finish(store, editing.begin(store, name), {})
+    changing.change(store, every(store, State.PENDING), {"delay": "1h"}, strict=True)
+
+
 def test_the_services_make_every_change_and_no_other(store: Store, hire: Hire) -> None:
     config.set_option(store, "max-crashes", 0)
     actor = hire()
@@ -149,6 +170,7 @@ def test_the_services_make_every_change_and_no_other(store: Store, hire: Hire) -
     add(store, hold=True, delay="1h")
     requeueing.release(store, every(store, State.HELD))
     wait_in_every_way(store, actor)
+    be_changed_in_every_state(store, actor)
 
     assert changes(store) == set(allowed())
 

@@ -1,0 +1,208 @@
+"""``queuectl set``, through the program."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from queuectl.cli.completion import _KEYS
+from queuectl.domain import changes
+from queuectl.domain.request import JobRequest
+from tests.cli.conftest import Program
+from tests.jobs import until
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def filled(queuectl: Program) -> Program:
+    """The program, on a store with jobs in every state in which one waits."""
+    jobs = """
+{"id": "a", "command": "true", "tags": ["x"]}
+{"id": "later", "command": "true", "delay": "1h"}
+{"id": "held", "command": "true", "hold": true}
+{"id": "blocked", "command": "true", "after": ["held"]}
+{"id": "failed", "command": "false", "queue": "f", "backoff_base": 1000, "max_retries": 5}
+"""
+    queuectl("enqueue", "--file", "-", given=jobs)
+    queuectl.drain("--queue", "f")
+    return queuectl
+
+
+def show(queuectl: Program, job_id: str) -> dict[str, object]:
+    found: dict[str, object] = queuectl("show", job_id, "--json").json
+    return found
+
+
+def test_every_field_that_can_be_changed_is_and_the_job_runs_so(filled: Program) -> None:
+    done = filled(
+        *("set", "a", "priority=5", "queue=slow", "max-retries=7", "timeout=1m30s", "name=five"),
+        *("backoff-base=3", "deadline=3h", "command=echo other > out", f"cwd={filled.folder}"),
+        *("tags=y,z", "in=0"),
+    )
+
+    assert (done.out, done.err.splitlines()[0]) == ("a\n", "note: 1 job changed")
+    job = show(filled, "a")
+    assert (job["priority"], job["queue"], job["max_retries"]) == (5, "slow", 7)
+    assert (job["timeout_seconds"], job["name"], job["backoff_base"]) == (90, "five", 3)
+    assert (job["tags"], job["state"], job["cwd"]) == (["y", "z"], "pending", str(filled.folder))
+    assert "slow" in filled("queue", "list", "-q").lines
+    filled.drain("--queue", "slow")
+    assert show(filled, "a")["state"] == "completed"
+    assert (filled.folder / "out").read_text() == "other\n"
+
+
+def test_none_is_as_if_it_had_never_been_given(filled: Program) -> None:
+    filled("config", "set", "timeout", "77")
+    filled("set", "a", "name=n", "deadline=3h", "timeout=5", "backoff-base=4", "max-retries=9")
+
+    none = ("name", "deadline", "timeout", "tag", "backoff-base", "max-retries")
+    filled("set", "a", *(f"{key}=none" for key in none))
+
+    job = show(filled, "a")
+    assert (job["name"], job["deadline"], job["tags"]) == (None, None, [])
+    assert (job["timeout_seconds"], job["backoff_base"], job["max_retries"]) == (77, None, 3)
+
+
+def test_a_time_puts_a_job_off_and_brings_it_forward(filled: Program) -> None:
+    far = datetime.now(UTC) + timedelta(days=1)
+
+    put_off = filled("set", "a", "at=tomorrow 9:00")
+    filled("set", "later", "in=2h")
+
+    assert re.search(r"note: due \w{3} \d{4}-\d\d-\d\d 09:00:00", put_off.err)
+    assert show(filled, "a")["state"] == "scheduled"
+    assert show(filled, "later")["state"] == "scheduled"
+    filled("set", "a", "later", "run-at=now")
+    assert [show(filled, job_id)["state"] for job_id in ("a", "later")] == ["pending", "pending"]
+    filled("set", "held", "blocked", "failed", f"at={far.isoformat()}")
+    states = [show(filled, job_id)["state"] for job_id in ("held", "blocked", "failed")]
+    assert states == ["held", "blocked", "failed"]
+    filled("set", "failed", "at=now", "command=true")
+    filled.drain()
+    assert show(filled, "failed")["state"] == "completed"
+
+
+def test_many_are_changed_at_once_and_told(filled: Program) -> None:
+    rehearsed = filled("set", "--all", "priority=3", "--dry-run")
+    assert rehearsed.lines == ["a", "later", "held", "blocked", "failed"]
+    assert rehearsed.err == "note: 5 jobs would be changed\n"
+    assert show(filled, "a")["priority"] == 0
+
+    by_tag = filled("set", "--tag", "x", "priority=3", "--json")
+    rest = filled("set", "--all", "priority=3", "-q")
+    again = filled("set", "--state", "held", "--state", "failed", "priority=3")
+
+    assert [(job["id"], job["priority"]) for job in by_tag.json] == [("a", 3)]
+    assert (rest.lines, rest.err) == (["later", "held", "blocked", "failed"], "")
+    assert again.err == "note: 0 jobs changed\nnote: 2 jobs were so before\n"
+
+
+def test_many_are_asked_for_on_a_terminal(filled: Program) -> None:
+    terminal = filled.on_terminal("set", "--queue", "f", "priority=1")
+    terminal.expect("1 job will be changed; go on")
+    terminal.sendline("n")
+    terminal.expect("nothing was changed")
+
+    assert show(filled, "failed")["priority"] == 0
+
+
+def test_one_that_cannot_be_so_keeps_all_as_they_were(filled: Program) -> None:
+    filled("set", "later", "deadline=2h")
+
+    refused = filled("set", "--all", "run-at=2099-01-01T00:00:00Z", "priority=9", code=2)
+
+    assert "error: job 'later': the deadline must be later than the start" in refused.err
+    assert show(filled, "a")["priority"] == 0
+    assert show(filled, "a")["state"] == "pending"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("prioritty=5", "hint: did you mean priority"),
+        ("zzzz=5", "hint: keys: command, queue, priority, max-retries"),
+        ("priority=much", "error: priority: 'much' must be a valid integer"),
+        ("priority=9999999999", "error: priority: 9999999999 must be less than or equal to"),
+        ("queue=a b", "error: queue: 'a b' must begin with a letter or digit"),
+        ("timeout=-1", "error: timeout: '-1' is not a duration"),
+        ("backoff-base=0.5", "error: backoff_base: 0.5 must be greater than or equal to 1"),
+        ("backoff-base=nan", "error: backoff_base: "),
+        ("command= ", "error: command: must not be empty"),
+        ("at=whenever", "error: run-at: 'whenever' names no time"),
+        ("deadline=yesterday", "error: deadline: "),
+        ("tags=a b", "error: tags.0: 'a b' must begin with"),
+        ("env=A=1", "error: 'env' cannot be changed"),
+        ("id=b", "error: 'id' cannot be changed"),
+        ("after=b", "error: 'after' cannot be changed"),
+    ],
+)
+def test_a_wrong_key_or_value_is_refused_by_name(filled: Program, word: str, said: str) -> None:
+    refused = filled("set", "a", "name=other", word, code=2)
+
+    assert said in refused.err
+    assert refused.out == ""
+    assert show(filled, "a")["name"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a"], "nothing to set was given"),
+        (["priority=1"], "no jobs were named"),
+        (["a", "--all", "priority=1"], "not both"),
+        (["a", "priority=1", "priority=2"], "'priority' is given twice"),
+        (["a", "at=now", "in=2h"], "run_at and delay exclude each other"),
+    ],
+)
+def test_a_wrong_call_is_refused(filled: Program, words: list[str], said: str) -> None:
+    assert said in filled("set", *words, code=2).err
+
+
+def test_what_runs_or_has_ended_is_refused_with_a_way_out(filled: Program) -> None:
+    go = filled.folder / "go"
+    filled("enqueue", "--id", "running", "--queue", "busy", until(go))
+    filled("cancel", "a")
+    filled("worker", "start", "--detach", "--queue", "busy")
+    wait_until(lambda: show(filled, "running")["state"] == "processing")
+
+    runs = filled("set", "held", "running", "priority=5", code=4)
+    ended = filled("set", "a", "priority=5", code=4)
+    gone = filled("set", "nobody", "priority=5", code=3)
+
+    assert "job 'running' is processing, and cannot be changed" in runs.err
+    assert "queuectl cancel running" in runs.err
+    assert "job 'a' is cancelled, and cannot be changed" in ended.err
+    assert "queuectl retry a" in ended.err
+    assert "there is no job 'nobody'" in gone.err
+    assert show(filled, "held")["priority"] == 0
+    go.touch()
+    filled("worker", "stop")
+
+
+def test_the_same_request_still_finds_a_job_that_was_changed(queuectl: Program) -> None:
+    queuectl("enqueue", "--id", "a", "--", "true")
+    queuectl("set", "a", "priority=5")
+
+    again = queuectl("enqueue", "--id", "a", "--", "true")
+
+    assert again.out == "a\n"
+    assert show(queuectl, "a")["priority"] == 5
+
+
+def test_each_field_of_a_request_can_be_changed_or_says_why_not() -> None:
+    assert set(changes.FIELDS) | set(changes.FIXED) == set(JobRequest.model_fields)
+    assert sorted(_KEYS) == sorted(changes.known_keys())
+
+
+def test_keys_queues_and_jobs_are_completed(filled: Program) -> None:
+    def complete(*words: str) -> list[str]:
+        variables = {"_QUEUECTL_COMPLETE": "fish"}
+        return [line.partition("\t")[0] for line in filled(*words, variables=variables).lines]
+
+    assert complete("set", "pr") == ["last", "priority="]
+    assert {"a", "later", "queue="} <= set(complete("set", ""))
+    assert complete("set", "a", "queue=f") == ["queue=f"]
+    assert complete("set", "a", "tags=") == ["tags=x"]
+    assert complete("queue", "rate", "f", "1") == ["1/s", "1/m", "1/h", "1/d"]
