@@ -27,7 +27,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
 #: The migration that these tables stand for; a test holds it to the newest one in ``migrations/``.
-SCHEMA_REVISION = "0007"
+SCHEMA_REVISION = "0008"
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -123,6 +123,9 @@ class JobRow(Base):
     deadline: Mapped[datetime | None]
     #: How much it gets as its standard input; null: none is kept for it.
     stdin_bytes: Mapped[int | None] = mapped_column(Integer)
+    #: What counts as its failure, and what is retried when: ``domain/terms.FIELDS``; null: nothing
+    #: of its own.
+    terms: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
     __table_args__ = (
         CheckConstraint(

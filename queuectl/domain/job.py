@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from queuectl.domain.terms import NO_TERMS, Terms
+
 
 class State(StrEnum):
     """Where a job stands."""
@@ -49,15 +51,16 @@ class Ending(StrEnum):
     """How an attempt ended."""
 
     COMPLETED = "completed"  #: exit code 0
-    FAILED = "failed"  #: another exit code, a signal, or it could not be started
+    FAILED = "failed"  #: another exit code, a signal, not what it was to do, or never started
     TIMED_OUT = "timed out"  #: ran longer than its timeout and was killed
+    STALLED = "stalled"  #: printed nothing for too long and was killed
     CANCELLED = "cancelled"  #: ended because somebody cancelled the job
     STOPPED = "stopped"  #: put back because its worker was told to stop now
     LOST = "lost"  #: its worker died
 
 
 #: Endings that count against max_retries.
-CHARGED = frozenset({Ending.FAILED, Ending.TIMED_OUT})
+CHARGED = frozenset({Ending.FAILED, Ending.TIMED_OUT, Ending.STALLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ class Job:
     scheduled_for: datetime | None
     deadline: datetime | None
     stdin_bytes: int | None
+    terms: Terms = NO_TERMS
 
     def is_overdue(self, now: datetime) -> bool:
         """Whether it was not started by its deadline, and no worker has looked since."""
@@ -154,6 +158,7 @@ class Claim:
     #: The size of its standard input, and that itself; None: it has none.
     stdin_bytes: int | None = None
     stdin: bytes | None = field(default=None, repr=False)
+    terms: Terms = NO_TERMS
 
     @property
     def mark(self) -> str:

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, literal_column, select
 from queuectl.db.models import AttemptRow, JobRow, ScheduleRow
 from queuectl.domain.job import Attempt, Ending, Job, State
 from queuectl.domain.schedule import CatchUp, Overlap, Schedule
+from queuectl.domain.terms import read_terms
 
 _JOB_FIELDS = tuple(Job.__dataclass_fields__)
 ATTEMPT_FIELDS = tuple(Attempt.__dataclass_fields__)
@@ -55,6 +56,7 @@ def to_job(row: Row[Any]) -> Job:
     """Return the job of a row that ``select_jobs`` made."""
     fields = dict(zip(_JOB_FIELDS, row, strict=True))
     fields["state"] = State(fields["state"])
+    fields["terms"] = read_terms(fields["terms"])
     return Job(**fields)
 
 
