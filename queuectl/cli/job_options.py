@@ -49,13 +49,13 @@ Backoff = Annotated[
 
 
 def _parse_base(text: str) -> float:
-    """Return a number, or the seconds of a duration; raises typer.BadParameter."""
+    """Return a number, or the seconds of a duration; raises ValueError."""
     with suppress(ValueError):
         return float(text)
     try:
         return durations.parse_duration(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text[:40]!r} is no number, and {error}") from error
+        raise ValueError(f"{text[:40]!r} is no number, and {error}") from error
 
 
 BackoffBase = Annotated[
@@ -179,7 +179,8 @@ def plain_request(words: list[str], fields: dict[str, Any]) -> request.JobReques
 
 def terms_given(ctx: typer.Context) -> dict[str, Any]:
     """Return the fields that the options from ``--backoff`` to ``--stall`` of a command give."""
-    return {name: ctx.params[name] for name in terms.FIELDS}
+    values = {name: ctx.params[name] for name in terms.FIELDS}
+    return {name: None if value is None else str(value) for name, value in values.items()}
 
 
 def option_of(field: str) -> str:

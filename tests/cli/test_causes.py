@@ -102,7 +102,7 @@ def test_a_code_that_is_not_retried_is_dead_at_once_and_says_why(queuectl: Progr
     reason = "exit code 3 is among those not retried (2,3)"
     assert reason in queuectl("explain", "a").out
     assert queuectl("show", "a", "--json").json["dead_reason"] == reason
-    assert queuectl("dlq", "list", "--json").json[0]["reason"] == reason
+    assert queuectl("dlq", "list", "--json").json[0]["dead_reason"] == reason
     assert "stalled" in queuectl("stats", "--json").json["outcomes"]
     assert queuectl("audit").code == 0
 
@@ -136,7 +136,7 @@ def test_they_leave_and_come_with_the_job(queuectl: Program, tmp_path: Path) -> 
     assert shown(queuectl(*other, "show", "a", "--json").json) == _SHOWN
 
     copied = tmp_path / "copied" / "queue.db"
-    queuectl("db", "copy", str(copied))
+    queuectl("db", "copy", "--to", str(copied))
     assert shown(queuectl("--db", str(copied), "show", "a", "--json").json) == _SHOWN
 
     changed = exported.replace("^done", "^gone")
@@ -170,8 +170,14 @@ def test_they_leave_and_come_with_the_job(queuectl: Program, tmp_path: Path) -> 
 def test_what_makes_no_sense_is_refused_and_nothing_is_stored(
     queuectl: Program, words: list[str], problem: str
 ) -> None:
-    for command in (["enqueue"], ["run"], ["schedule", "add", "s", "--every", "1h"]):
-        assert problem in queuectl(*command, *words, "--", "true", code=2).err
+    assert problem in queuectl("enqueue", *words, "--", "true", code=2).err
+    assert queuectl("list", "-q").lines == []
+
+
+def test_run_and_schedules_refuse_the_same(queuectl: Program) -> None:
+    for command in (["run"], ["schedule", "add", "s", "--every", "1h"]):
+        refused = queuectl(*command, "--expect", "a(", "--", "true", code=2)
+        assert "--expect: 'a(' is no regular expression" in refused.err
 
     assert queuectl("list", "-q").lines == queuectl("schedule", "list", "-q").lines == []
 
