@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path

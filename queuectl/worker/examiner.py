@@ -50,7 +50,7 @@ def _read(parts: Iterable[Sequence[Any]]) -> Iterator[bytes]:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
             continue
-        with open(descriptor, "rb", buffering=0) as file:
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
             file.seek(start)
             left = sys.maxsize if stop is None else stop - start
             while left > 0 and (block := file.read(min(left, _BLOCK_BYTES))):

@@ -1,6 +1,6 @@
 """The slots of one worker: the commands that run in it, from their start to their end.
 
-A command that is to be told by its output whether it did well keeps its slot while that is searched.
+A command whose output tells whether it did well keeps its slot while that is searched.
 """
 
 from __future__ import annotations

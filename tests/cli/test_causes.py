@@ -78,7 +78,9 @@ def test_a_rehearsal_tells_the_pauses_of_each_backoff(queuectl: Program) -> None
         "    attempt 1 at once; after failure 1: +1m30s, 2: +3m, 3: +4m30s, give or take 20%;"
         " after failure 4: dead"
     )
-    assert fixed.lines[2] == "    attempt 1 at once; after failure 1 to 3: +5m; after failure 4: dead"
+    assert (
+        fixed.lines[2] == "    attempt 1 at once; after failure 1 to 3: +5m; after failure 4: dead"
+    )
     assert [pause["seconds"] for pause in own["pauses"]] == [2, 4, 6]
     assert own["backoff"] == "linear"
 
@@ -140,9 +142,10 @@ def test_they_leave_and_come_with_the_job(queuectl: Program, tmp_path: Path) -> 
     assert shown(queuectl("--db", str(copied), "show", "a", "--json").json) == _SHOWN
 
     changed = exported.replace("^done", "^gone")
-    assert "'a' is there with another terms" in queuectl(
-        *other, "import", "-", given=changed, code=4
-    ).err
+    assert (
+        "'a' is there with another terms"
+        in queuectl(*other, "import", "-", given=changed, code=4).err
+    )
     for wrong, problem in (
         (exported.replace("^done", "(done"), "is no regular expression"),
         (exported.replace('"stall":', '"stalls":'), "has the unknown field 'stalls'"),

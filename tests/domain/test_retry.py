@@ -255,7 +255,11 @@ def test_the_cap_holds_after_the_jitter() -> None:
         (Terms(retry_on=(75,)), {"exit_code": 0}, None),  # it did not do what was expected
         (Terms(retry_on=(75,)), {}, None),  # it could not be started
         (Terms(retry_on=(137,)), {"signal": 9}, None),
-        (Terms(no_retry_on=(137,)), {"signal": 9}, "exit code 137 is among those not retried (137)"),
+        (
+            Terms(no_retry_on=(137,)),
+            {"signal": 9},
+            "exit code 137 is among those not retried (137)",
+        ),
         (Terms(retry_on=(124,)), {"ending": Ending.TIMED_OUT, "signal": 15}, None),
         (
             Terms(retry_on=(143,)),
