@@ -61,7 +61,8 @@ def reader_of(
             f"--unique {unique[:40]!r} would be the key of every job, and only one would be stored",
             hint="put the line into it, like --unique 'convert {}', or leave it out",
         )
-    pattern = domain.Pattern(_template(words), base, id, unique)
+    file = base.expect_file if places.has_place(base.expect_file or "") else None
+    pattern = domain.Pattern(_template(words), base, id, unique, file)
     return partial(domain.read_jobs, pattern=pattern, separator=b"\0" if null else b"\n")
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from queuectl.cli import completion
-from queuectl.domain import request
+from queuectl.domain import durations, request, terms
 from queuectl.errors import InvalidInput, InvalidJob, QueuectlError
 
 Id = Annotated[
@@ -37,9 +38,68 @@ Timeout = Annotated[
     str | None,
     typer.Option("--timeout", metavar="TIME", help="Kill an attempt after 90s, 5m, 1h30m."),
 ]
+Backoff = Annotated[
+    terms.Backoff | None,
+    typer.Option(
+        "--backoff",
+        help="Wait B^k, B*k or B seconds after failure k; B is --backoff-base."
+        "  [default: exponential]",
+    ),
+]
+
+
+def _parse_base(text: str) -> float:
+    """Return a number, or the seconds of a duration; raises ValueError."""
+    with suppress(ValueError):
+        return float(text)
+    try:
+        return durations.parse_duration(text)
+    except ValueError as error:
+        raise ValueError(f"{text[:40]!r} is no number, and {error}") from error
+
+
 BackoffBase = Annotated[
     float | None,
-    typer.Option("--backoff-base", metavar="B", help="Wait B^k seconds after failure k."),
+    typer.Option(
+        "--backoff-base",
+        metavar="B",
+        help="What the pauses are made of: 2, 30s, 5m.",
+        parser=_parse_base,
+    ),
+]
+Jitter = Annotated[
+    str | None,
+    typer.Option("--jitter", metavar="SHARE", help="Spread each pause by up to 20%, or 0.2."),
+]
+RetryOn = Annotated[
+    str | None,
+    typer.Option(
+        "--retry-on",
+        metavar="CODES",
+        help="Retry after these exit codes only: 75,124 (124: timed out); others are dead at once.",
+    ),
+]
+NoRetryOn = Annotated[
+    str | None,
+    typer.Option("--no-retry-on", metavar="CODES", help="Dead at once after these exit codes."),
+]
+Expect = Annotated[
+    str | None,
+    typer.Option("--expect", metavar="REGEX", help="Failed unless a line of its output matches."),
+]
+FailIf = Annotated[
+    str | None,
+    typer.Option("--fail-if", metavar="REGEX", help="Failed if a line of its output matches."),
+]
+ExpectFile = Annotated[
+    str | None,
+    typer.Option("--expect-file", metavar="PATH", help="Failed unless it is there afterwards."),
+]
+Stall = Annotated[
+    str | None,
+    typer.Option(
+        "--stall", metavar="TIME", help="Kill an attempt that prints nothing for so long; retry it."
+    ),
 ]
 Cwd = Annotated[str | None, typer.Option("--cwd", metavar="DIR", help="Run it there, not here.")]
 Env = Annotated[
@@ -115,6 +175,12 @@ def plain_request(words: list[str], fields: dict[str, Any]) -> request.JobReques
             field = field.partition(".")[0]
             problems.append(f"{option_of(field)}:{reason}" if colon and field in given else problem)
         raise InvalidJob(problems, hint=error.hint) from error
+
+
+def terms_given(ctx: typer.Context) -> dict[str, Any]:
+    """Return the fields that the options from ``--backoff`` to ``--stall`` of a command give."""
+    values = {name: ctx.params[name] for name in terms.FIELDS}
+    return {name: None if value is None else str(value) for name, value in values.items()}
 
 
 def option_of(field: str) -> str:

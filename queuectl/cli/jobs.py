@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from queuectl.cli import completion, objects, options, render
+from queuectl.cli import completion, objects, options, render, terms
 from queuectl.cli.store import open_store
 from queuectl.domain import durations
 from queuectl.domain import job as domain
@@ -127,6 +127,7 @@ def show_history(location: StoreLocation, history: jobs.JobHistory, *, as_json: 
         ("variables", ", ".join(escape_line(name) for name in sorted(job.env or ()))),
         ("stdin", "" if job.stdin_bytes is None else f"{job.stdin_bytes} bytes"),
         ("timeout", _duration(job.timeout_seconds)),
+        *terms.facts(job.terms, job.backoff_base),
         ("created", _at(job.created_at)),
         ("due", _at(job.run_at) if job.state in ("scheduled", "failed", "pending") else ""),
         ("deadline", _at(job.deadline) + _overdue(job)),

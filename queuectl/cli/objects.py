@@ -7,6 +7,7 @@ from typing import Any
 
 from queuectl.db import engine
 from queuectl.domain import job as domain
+from queuectl.domain.terms import Terms
 from queuectl.service import jobs, workers
 
 #: Jobs that are read back at a time to print them.
@@ -46,6 +47,21 @@ def job_object(job: domain.Job) -> dict[str, Any]:
         "deadline": job.deadline,
         "stdin_bytes": job.stdin_bytes,
         "edit_started_at": job.edit_started_at,
+        **terms_object(job.terms),
+    }
+
+
+def terms_object(terms: Terms) -> dict[str, Any]:
+    """Return what counts as a failure of a job, and what is retried when."""
+    return {
+        "backoff": terms.backoff,
+        "jitter": terms.jitter,
+        "retry_on": terms.retry_on,
+        "no_retry_on": terms.no_retry_on,
+        "expect": terms.expect,
+        "fail_if": terms.fail_if,
+        "expect_file": terms.expect_file,
+        "stall_seconds": terms.stall_seconds,
     }
 
 

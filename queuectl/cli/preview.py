@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from queuectl.cli import render
+from queuectl.cli import objects, render, terms
 from queuectl.cli.store import location, open_store
 from queuectl.db import engine, schema
 from queuectl.domain import durations, request
@@ -96,8 +96,14 @@ def _describe(job: rehearsal.PlannedJob) -> str:
         *(f"{name.replace('_', ' ')} {', '.join(refs)}" for name, refs in job.needs.items()),
         f"stdin of {job.stdin_bytes} bytes" if job.stdin_bytes is not None else "",
         f"timeout {durations.format_duration(job.timeout_seconds)}" if job.timeout_seconds else "",
+        *(f"{title} {text}" for title, text in _facts(job) if text),
     ]
     return ", ".join(filter(None, facts))
+
+
+def _facts(job: rehearsal.PlannedJob) -> list[tuple[str, str]]:
+    """Return what the job brings of its own, but for the backoff: the timetable tells that."""
+    return terms.facts(job.terms, job.backoff_base)[1:]
 
 
 def _timetable(job: rehearsal.PlannedJob) -> str:
@@ -111,6 +117,8 @@ def _timetable(job: rehearsal.PlannedJob) -> str:
     ]
     if len(pauses) > _TOLD_PAUSES:
         told.append(f"... {job.max_retries}")
+    if told and job.terms.jitter:
+        told.append(f"give or take {terms.describe_jitter(job.terms)}")
     after = f"after failure {', '.join(told)}; " if told else ""
     if job.deadline is not None:
         start += f", by {render.instant(job.deadline)}"
@@ -130,6 +138,7 @@ def _planned_object(job: rehearsal.PlannedJob) -> dict[str, Any]:
         "stdin_bytes": job.stdin_bytes,
         "max_retries": job.max_retries,
         "timeout_seconds": job.timeout_seconds,
+        **objects.terms_object(job.terms),
         "backoff_base": job.backoff_base,
         "backoff_max_seconds": job.backoff_max_seconds,
         "cwd": job.cwd,

@@ -12,11 +12,12 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from queuectl.cli import completion, dates, job_options, objects, options, render
+from queuectl.cli import completion, dates, job_options, objects, options, render, terms
 from queuectl.cli.store import open_store
 from queuectl.db import engine
 from queuectl.domain import durations, request
 from queuectl.domain import schedule as domain
+from queuectl.domain.terms import read_terms
 from queuectl.domain.text import escape_line
 from queuectl.errors import InvalidInput, StoreError
 from queuectl.service import headcount, jobs, schedules
@@ -93,7 +94,15 @@ def add(
     priority: job_options.Priority = None,
     max_retries: job_options.MaxRetries = None,
     timeout: job_options.Timeout = None,
+    backoff: job_options.Backoff = None,
     backoff_base: job_options.BackoffBase = None,
+    jitter: job_options.Jitter = None,
+    retry_on: job_options.RetryOn = None,
+    no_retry_on: job_options.NoRetryOn = None,
+    expect: job_options.Expect = None,
+    fail_if: job_options.FailIf = None,
+    expect_file: job_options.ExpectFile = None,
+    stall: job_options.Stall = None,
     cwd: job_options.Cwd = None,
     env: job_options.Env = None,
     name: job_options.Name = None,
@@ -120,6 +129,7 @@ def add(
         "max_retries": max_retries,
         "timeout": timeout,
         "backoff_base": backoff_base,
+        **job_options.terms_given(ctx),
         "cwd": job_options.current_folder() if cwd is None else cwd,
         "env": env,
         "name": name,
@@ -254,6 +264,7 @@ def show(ctx: typer.Context, name: Name, json: options.Json = False) -> None:
         ("queue", fields.get("queue", "default")),
         ("folder", escape_line(fields.get("cwd", ""))),
         ("variables", ", ".join(escape_line(name) for name in sorted(fields.get("env") or ()))),
+        *terms.facts(read_terms(fields), fields.get("backoff_base")),
         ("catch-up", found.catch_up),
         ("overlap", found.overlap),
         ("paused", "" if found.paused_at is None else render.instant(found.paused_at)),

@@ -14,6 +14,7 @@ from queuectl.cli.store import open_store
 from queuectl.db import engine
 from queuectl.domain import job as domain
 from queuectl.domain import selection as domain_selection
+from queuectl.domain.terms import BY_SIGNAL, TIMED_OUT_CODE
 from queuectl.errors import WaitedTooLong
 from queuectl.service import headcount, jobs, waiting
 from queuectl.service import selection as service
@@ -21,8 +22,7 @@ from queuectl.service import selection as service
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 #: What a shell gives for a command that a signal ended is above this by the signal's number.
-_BY_SIGNAL = 128
-INTERRUPTED = _BY_SIGNAL + signal.SIGINT
+INTERRUPTED = BY_SIGNAL + signal.SIGINT
 #: How often the store is looked at even if the bell was not heard, in seconds.
 _LOOK_SECONDS = 1.0
 #: A look may take one part in so many of the time: with a million jobs it takes a second.
@@ -96,8 +96,8 @@ def await_jobs(
 def exit_code_of(store: engine.Store, reference: str) -> int:
     """Return what a shell would have given for the job's command, had it been run there.
 
-    124 for one that timed out, 128 and the signal's number for one that a signal ended, 130 for one
-    that was cancelled.
+    124 for one that timed out or stalled, 128 and the signal's number for one that a signal ended,
+    130 for one that was cancelled.
     """
     history = jobs.history(store, reference)
     if history.job.state is domain.State.COMPLETED:
@@ -107,8 +107,8 @@ def exit_code_of(store: engine.Store, reference: str) -> int:
     last = history.attempts[-1] if history.attempts else None
     if last is None:
         return 1
-    if last.outcome is domain.Ending.TIMED_OUT:
-        return WaitedTooLong.exit_code
+    if last.outcome in (domain.Ending.TIMED_OUT, domain.Ending.STALLED):
+        return TIMED_OUT_CODE
     if last.signal is not None:
-        return _BY_SIGNAL + last.signal
+        return BY_SIGNAL + last.signal
     return last.exit_code or 1

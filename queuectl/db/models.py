@@ -27,7 +27,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
 #: The migration that these tables stand for; a test holds it to the newest one in ``migrations/``.
-SCHEMA_REVISION = "0009"
+SCHEMA_REVISION = "0010"
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -125,6 +125,9 @@ class JobRow(Base):
     stdin_bytes: Mapped[int | None] = mapped_column(Integer)
     #: Since when somebody edits it, and it is held for that; of a job that is not held: nothing.
     edit_started_at: Mapped[datetime | None]
+    #: What counts as its failure, and what is retried when: ``domain/terms.FIELDS``; null: nothing
+    #: of its own.
+    terms: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
     __table_args__ = (
         CheckConstraint(

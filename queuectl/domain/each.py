@@ -26,6 +26,8 @@ class Pattern:
     id: str | None
     #: The unique key, with places; None: there is none.
     unique: str | None = None
+    #: The file that must be there afterwards, with places; None: as in the base.
+    expect_file: str | None = None
 
 
 def read_jobs(
@@ -50,6 +52,8 @@ def _make_job(pattern: Pattern, value: str, number: int, where: str) -> JobReque
         fields["id"] = fill(pattern.id, value, number)
     if pattern.unique is not None:
         fields["unique"] = fill(pattern.unique, value, number)
+    if pattern.expect_file is not None:
+        fields["expect_file"] = fill(pattern.expect_file, value, number)
     validate_request(fields, where=where)
     return pattern.base.model_copy(update=fields)
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from queuectl.domain.terms import NO_TERMS, Terms
+
 
 class State(StrEnum):
     """Where a job stands."""
@@ -60,15 +62,16 @@ class Ending(StrEnum):
     """How an attempt ended."""
 
     COMPLETED = "completed"  #: exit code 0
-    FAILED = "failed"  #: another exit code, a signal, or it could not be started
+    FAILED = "failed"  #: another exit code, a signal, not what it was to do, or never started
     TIMED_OUT = "timed out"  #: ran longer than its timeout and was killed
+    STALLED = "stalled"  #: printed nothing for too long and was killed
     CANCELLED = "cancelled"  #: ended because somebody cancelled the job
     STOPPED = "stopped"  #: put back because its worker was told to stop now
     LOST = "lost"  #: its worker died
 
 
 #: Endings that count against max_retries.
-CHARGED = frozenset({Ending.FAILED, Ending.TIMED_OUT})
+CHARGED = frozenset({Ending.FAILED, Ending.TIMED_OUT, Ending.STALLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ class Job:
     deadline: datetime | None
     stdin_bytes: int | None
     edit_started_at: datetime | None
+    terms: Terms = NO_TERMS
 
     @property
     def is_edited(self) -> bool:
@@ -171,6 +175,7 @@ class Claim:
     #: The size of its standard input, and that itself; None: it has none.
     stdin_bytes: int | None = None
     stdin: bytes | None = field(default=None, repr=False)
+    terms: Terms = NO_TERMS
 
     @property
     def mark(self) -> str:

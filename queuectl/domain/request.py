@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -21,6 +21,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from queuectl.domain.durations import parse_duration
+from queuectl.domain.terms import FIELDS as TERMS
+from queuectl.domain.terms import Backoff, check_path, check_pattern, parse_codes, parse_share
 from queuectl.errors import InvalidJob
 
 #: The longest command, in bytes: Linux refuses a longer argument (MAX_ARG_STRLEN, with its NUL).
@@ -173,6 +175,11 @@ def _check_references(references: list[str]) -> list[str]:
 References = Annotated[list[str], Field(max_length=1000), AfterValidator(_check_references)]
 
 
+#: A regular expression, and the path of a file.
+Pattern = Annotated[str, AfterValidator(check_text), AfterValidator(check_pattern)]
+Path = Annotated[str, AfterValidator(check_text), AfterValidator(check_path)]
+
+
 class JobRequest(BaseModel):
     """One job that somebody asks for. Durations in seconds, or as texts like ``1h30m``."""
 
@@ -186,7 +193,21 @@ class JobRequest(BaseModel):
     timeout: Annotated[float | None, BeforeValidator(_positive_duration)] = None
     run_at: Annotated[datetime | None, BeforeValidator(parse_instant)] = None
     delay: Annotated[float | None, BeforeValidator(_duration)] = None
-    backoff_base: Annotated[float, Field(ge=1, le=1_000_000, allow_inf_nan=False)] | None = None
+    #: At least 1 where the pauses grow by its powers.
+    backoff_base: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)] | None = None
+    #: How the pauses grow.
+    backoff: Literal["exponential", "linear", "fixed"] | None = None
+    #: The share of a pause that is added or taken at random.
+    jitter: Annotated[float | None, BeforeValidator(parse_share)] = None
+    #: The exit codes that are retried, or those that are not.
+    retry_on: Annotated[list[int] | None, BeforeValidator(parse_codes)] = None
+    no_retry_on: Annotated[list[int] | None, BeforeValidator(parse_codes)] = None
+    #: What must stand in the output, what must not, and what must be there afterwards.
+    expect: Pattern | None = None
+    fail_if: Pattern | None = None
+    expect_file: Path | None = None
+    #: How long it may be silent.
+    stall: Annotated[float | None, BeforeValidator(_positive_duration)] = None
     cwd: Annotated[str, AfterValidator(check_cwd)] | None = None
     env: Annotated[dict[str, str], AfterValidator(check_env)] | None = None
     name: Label | None = None
@@ -215,6 +236,32 @@ class JobRequest(BaseModel):
             if alike and start >= self.deadline:  # type: ignore[operator]  # two instants, or numbers
                 raise ValueError("the deadline must be later than the start")
         return self
+
+    @model_validator(mode="after")
+    def _sound_terms(self) -> Self:
+        base = self.backoff_base
+        if base is not None and base < 1 and self.backoff in (None, Backoff.EXPONENTIAL):
+            raise ValueError(
+                f"backoff_base: {base:g} must be at least 1 where the pauses grow by its powers"
+                " (the backoff is exponential)"
+            )
+        if self.retry_on is not None and self.no_retry_on is not None:
+            raise ValueError(
+                "retry_on and no_retry_on exclude each other: with the first no other code is"
+                " retried anyway"
+            )
+        return self
+
+    @property
+    def terms(self) -> dict[str, Any] | None:
+        """What is kept of the fields that most jobs do not have; None: it has none of them."""
+        if self.model_fields_set.isdisjoint(TERMS):
+            return None
+        given = {name: getattr(self, name) for name in TERMS}
+        if given["backoff"] == Backoff.EXPONENTIAL:
+            del given["backoff"]
+        # A share of nothing is none.
+        return {name: value for name, value in given.items() if value} or None
 
     def digest(self) -> str:
         """Return a fingerprint of the fields that were given (not of defaults, not of the id)."""

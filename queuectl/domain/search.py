@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -48,12 +49,21 @@ def compile_pattern(pattern: str, *, ignore_case: bool, fixed: bool) -> re.Patte
         raise InvalidInput("the pattern is empty", hint="every line would match")
     try:
         text = re.escape(pattern) if fixed else pattern
-        return re.compile(text, re.IGNORECASE if ignore_case else 0)
-    except (re.error, OverflowError, RecursionError) as error:
+        return compile_expression(text, re.IGNORECASE if ignore_case else re.NOFLAG)
+    except ValueError as error:
         raise InvalidInput(
-            f"{pattern[:60]!r} is no regular expression: {error}",
-            hint="-F searches for the text as it is",
+            f"{pattern[:60]!r} {error}", hint="-F searches for the text as it is"
         ) from error
+
+
+def compile_expression(text: str, flags: re.RegexFlag = re.NOFLAG) -> re.Pattern[str]:
+    """Return the regular expression; raises ValueError with the reason and the position."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what some later Python may read otherwise
+            return re.compile(text, flags)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"is no regular expression: {error}") from error
 
 
 def find_lines(blocks: Iterable[bytes], pattern: re.Pattern[str], context: int) -> Iterator[Line]:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, String, bindparam, text
 
 from queuectl.db import inspection
 from queuectl.db.engine import Store
+from queuectl.domain.job import CHARGED
 from queuectl.domain.retry import CRASHED, EXHAUSTED
 from queuectl.service import workers
 
@@ -41,6 +42,7 @@ class Check:
         return self.broken == 0
 
 
+_CHARGED = ", ".join(f"'{ending}'" for ending in sorted(CHARGED))
 #: One row a job: its attempts, and by how much it breaks each promise. An attempt that is
 #: recorded while its job is claimed anew overlaps it; the last number is not recorded yet then.
 _JUDGED = f"""
@@ -55,7 +57,7 @@ WITH each AS (
     SELECT job_seq, count(*) AS recorded, min(run) AS first, max(run) AS last,
         max(finished_at) AS ended,
         sum(CASE WHEN started_at < earlier THEN 1 ELSE 0 END) AS "overlaps",
-        sum(CASE WHEN outcome IN ('failed', 'timed out') THEN since ELSE 0 END) AS charged,
+        sum(CASE WHEN outcome IN ({_CHARGED}) THEN since ELSE 0 END) AS charged,
         sum(CASE WHEN outcome = 'lost' THEN since ELSE 0 END) AS lost,
         sum(CASE WHEN outcome = 'completed' THEN since ELSE 0 END) AS completed,
         max(CASE WHEN outcome = 'completed' THEN run END) AS completed_run

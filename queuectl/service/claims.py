@@ -42,6 +42,7 @@ from queuectl.db.prepared import Prepared, StaleRows, to_instant
 from queuectl.domain.job import Claim, Outcome, State
 from queuectl.domain.options import Options
 from queuectl.domain.retry import Decision, decide
+from queuectl.domain.terms import read_terms
 from queuectl.errors import WorkerDeclaredDead
 from queuectl.service import (
     chunks,
@@ -439,7 +440,7 @@ def _to_claim(row: Candidate) -> Claim:
         queue=row.queue,
         command=row.command,
         cwd=row.cwd,
-        env=json.loads(row.env) if isinstance(row.env, str) else row.env,
+        env=_to_object(row.env),
         attempts=row.attempts,
         max_retries=row.max_retries,
         timeout_seconds=row.timeout_seconds,
@@ -448,7 +449,13 @@ def _to_claim(row: Candidate) -> Claim:
         scheduled_for=to_instant(row.scheduled_for),
         needed=row.needed,
         stdin_bytes=row.stdin_bytes,
+        terms=read_terms(_to_object(row.terms)),
     )
+
+
+def _to_object(value: Any) -> Any:
+    """Return a JSON value that a driver gave, which may give text."""
+    return json.loads(value) if isinstance(value, str) else value
 
 
 def look(store: Store, claimant: Claimant) -> Outlook:

@@ -109,6 +109,7 @@ def _columns(
             now + timedelta(seconds=end) if isinstance(end, float) else end for end in said.deadline
         ],
         "stdin_bytes": [None if content is None else len(content) for content in said.stdin],
+        "terms": said.terms,
         "created_at": [now] * len(drafts),
         "updated_at": [now] * len(drafts),
         **(_bound(ids, states, now, bonds) if bonds.needs else {}),

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, bindparam, literal_column, select
 from queuectl.db.engine import Store
 from queuectl.db.models import AttemptRow, JobRow
 from queuectl.domain.job import Claim, Ending
+from queuectl.domain.terms import read_terms
 from queuectl.service import inputs
 from queuectl.service.claims import Settlement
 
@@ -61,7 +62,7 @@ def recall(store: Store, worker_id: str, ended: Sequence[Settlement]) -> Recolle
 
 
 def _to_claim(row: Any) -> Claim:
-    return Claim(**row._mapping)
+    return Claim(**{**row._mapping, "terms": read_terms(row.terms)})
 
 
 def _is_recorded(connection: Connection, worker_id: str, item: Settlement) -> bool:

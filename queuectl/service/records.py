@@ -52,6 +52,7 @@ from queuectl.domain.schedule import (
     check_timezone,
     parse_interval,
 )
+from queuectl.domain.terms import FIELDS
 from queuectl.errors import InvalidInput, InvalidJob
 from queuectl.service import tables
 
@@ -149,6 +150,15 @@ def _check_request(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
+def _check_terms(fields: dict[str, Any]) -> dict[str, Any] | None:
+    if unknown := sorted(set(fields) - set(FIELDS)):
+        raise ValueError(f"has the unknown field {unknown[0][:40]!r}; it knows {', '.join(FIELDS)}")
+    try:
+        return validate_request({"command": "true", **fields}).terms
+    except InvalidJob as error:
+        raise ValueError(error.message) from error
+
+
 def _one_of(words: Sequence[str]) -> Any:
     def check(text: str) -> str:
         if text not in words:
@@ -174,6 +184,7 @@ _RULES: dict[tuple[str, str], Any] = {
     ("job", "version"): Annotated[int, Field(ge=1, lt=1 << 31)],
     ("job", "name"): Annotated[str, AfterValidator(check_label)],
     ("job", "unique_key"): Annotated[str, AfterValidator(check_label)],
+    ("job", "terms"): Annotated[dict[str, Any], AfterValidator(_check_terms)],
     ("tag", "tag"): Annotated[str, AfterValidator(check_name)],
     ("dependency", "needed_id"): Annotated[str, AfterValidator(check_name)],
     ("dependency", "condition"): Annotated[str, _one_of(list(Condition))],

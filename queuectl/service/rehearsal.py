@@ -13,6 +13,7 @@ from queuectl.domain.dependency import FIELDS
 from queuectl.domain.options import Options
 from queuectl.domain.request import JobRequest
 from queuectl.domain.retry import Pause, timetable
+from queuectl.domain.terms import Terms, read_terms
 from queuectl.service import config, jobs
 from queuectl.service.spool import Draft, Spool
 
@@ -38,6 +39,7 @@ class PlannedJob:
     stdin_bytes: int | None
     #: When it must have been started; None: whenever its turn comes.
     deadline: datetime | None
+    terms: Terms
     backoff_base: float
     backoff_max_seconds: float
     #: The jobs that it needs, as they were named, by field.
@@ -45,7 +47,9 @@ class PlannedJob:
 
     def pauses(self) -> Iterator[Pause]:
         """Yield the pauses between its attempts, as the options stand now."""
-        return timetable(self.max_retries, self.backoff_base, self.backoff_max_seconds)
+        return timetable(
+            self.max_retries, self.backoff_base, self.backoff_max_seconds, self.terms.backoff
+        )
 
 
 @contextmanager
@@ -124,6 +128,7 @@ def _plan(draft: Draft, options: Options, cwd: str | None, *, is_there: bool) ->
         deadline=datetime.now(UTC) + timedelta(seconds=draft.deadline)
         if isinstance(draft.deadline, float)
         else draft.deadline,
+        terms=read_terms(draft.terms),
         backoff_base=options.backoff_base if draft.backoff_base is None else draft.backoff_base,
         backoff_max_seconds=options.backoff_max,
         needs={name: said for name in FIELDS if (said := getattr(draft, name))},

@@ -10,6 +10,7 @@ from queuectl.db.models import AttemptRow, JobRow, ScheduleRow
 from queuectl.domain.job import Attempt, Ending, Job, State
 from queuectl.domain.rate import Rate
 from queuectl.domain.schedule import CatchUp, Overlap, Schedule
+from queuectl.domain.terms import read_terms
 
 _JOB_FIELDS = tuple(Job.__dataclass_fields__)
 ATTEMPT_FIELDS = tuple(Attempt.__dataclass_fields__)
@@ -56,6 +57,7 @@ def to_job(row: Row[Any]) -> Job:
     """Return the job of a row that ``select_jobs`` made."""
     fields = dict(zip(_JOB_FIELDS, row, strict=True))
     fields["state"] = State(fields["state"])
+    fields["terms"] = read_terms(fields["terms"])
     return Job(**fields)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 from operator import attrgetter
-from typing import IO, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self
 
 from queuectl.domain.request import JobRequest
 
@@ -44,6 +44,7 @@ class Draft(NamedTuple):
     after: list[str] | None
     after_any: list[str] | None
     after_failure: list[str] | None
+    terms: dict[str, Any] | None
     digest: str | None
 
 

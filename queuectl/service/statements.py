@@ -57,6 +57,7 @@ class Candidate(NamedTuple):
     scheduled_for: Any
     needed: int
     stdin_bytes: int | None
+    terms: Any
 
 
 def _literal(state: State) -> Any:

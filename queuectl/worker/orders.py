@@ -9,7 +9,7 @@ from queuectl.domain.job import Ending
 from queuectl.service.orders import Action, Order
 from queuectl.worker.ahead import Ahead
 from queuectl.worker.events import EventLog
-from queuectl.worker.runner import Execution
+from queuectl.worker.running import Running
 from queuectl.worker.slots import Slots
 
 
@@ -24,7 +24,7 @@ def obey(order: Order, slots: Slots, ahead: Ahead, log: EventLog) -> None:
         ahead.withdraw(order.mark)
 
 
-def _apply(order: Order, run: Execution, worker_id: str) -> None:
+def _apply(order: Order, run: Running, worker_id: str) -> None:
     match order.action:
         case Action.CANCEL:
             run.terminate(Ending.CANCELLED, time.monotonic())

@@ -6,8 +6,10 @@ The layout of the files is described in ``service/logs.py``. Memory stays flat w
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from queuectl.db.files import open_private
 from queuectl.service import logs
@@ -18,6 +20,14 @@ TAIL_BYTES = 4096
 _READ_BYTES = 1 << 16
 #: How much is read from one command before the others have their turn, in bytes.
 _TURN_BYTES = 1 << 20
+
+
+class Part(NamedTuple):
+    """Bytes of a file from ``start`` to ``stop``; None: to its end."""
+
+    path: str
+    start: int = 0
+    stop: int | None = None
 
 
 class OutputCapture:
@@ -32,7 +42,11 @@ class OutputCapture:
         #: -1: the head; else the number of the segment that is being written.
         self._number = -1
         self._written = 0  # in the current file
+        #: Whether the segments have been put behind the head.
+        self._is_assembled = False
         self.total_bytes = 0
+        #: When something was last taken in, by the monotonic clock; 0: never.
+        self.grew_at = 0.0
         self.tail = b""
         #: Why some of the output was not kept, if so.
         self.error: str | None = None
@@ -76,8 +90,34 @@ class OutputCapture:
         if self._file is not None:
             os.close(self._file)
 
+    def stretches(self) -> list[list[Part]]:
+        """Return what was kept, when all is finished: the parts of each stretch without a gap."""
+        if self._file is None:
+            return []
+        if self._number < 0 or not self._is_assembled:
+            return self._stretches_apart()
+        dropped = max(self.total_bytes - 2 * self._half, 0)
+        if not dropped:
+            return [[Part(str(self._head))]]
+        end = self._half + len(logs.dropped_line(dropped))
+        return [[Part(str(self._head), 0, self._half)], [Part(str(self._head), end)]]
+
+    def _stretches_apart(self) -> list[list[Part]]:
+        """Return the same where the head and the last two segments stand for themselves."""
+        half = self._half
+        kept = (self._number + 1) * half + self._written
+        tail_start = max(half, kept - half)
+        first, offset = divmod(tail_start, half)
+        tail = [
+            Part(str(self._segment(number)), 0 if number >= first else offset)
+            for number in range(first - 1, self._number + 1)
+        ]
+        head = [Part(str(self._head), 0, half)]
+        return [head + tail] if tail_start == half else [head, tail]
+
     def _take(self, block: bytes) -> None:
         self.total_bytes += len(block)
+        self.grew_at = time.monotonic()
         self.tail = (self.tail + block[-TAIL_BYTES:])[-TAIL_BYTES:]
         if self.error is None:
             try:
@@ -118,6 +158,7 @@ class OutputCapture:
         """Put the segments behind the head, which may drop the middle, and remove them."""
         if self._number < 0 or self.error is not None:
             return
+        self._is_assembled = True
         numbers = [number for number in (self._number - 1, self._number) if number >= 0]
         dropped = max(self.total_bytes - 2 * self._half, 0)
         file = os.open(self._head, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)

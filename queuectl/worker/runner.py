@@ -11,7 +11,9 @@ Its end is the end of its shell. The order of what follows matters:
        but for what bears the mark of another job that still runs
     5. what is left in the pipe is read; nobody is waited for, however long they keep it open
 
-A timeout, and a stop that does not wait, send TERM to the group, then KILL after a grace of 5 s.
+A timeout, a silence that lasts too long (``--stall``), and a stop that does not wait, send TERM to
+the group, then KILL after a grace of 5 s. What must be found in the output of a command that ended
+well is looked for in ``examination.py``, after all of this.
 Each crash of the worker in between leaves processes that bear the marks of ``processes.py``.
 """
 
@@ -19,8 +21,8 @@ from __future__ import annotations
 
 import os
 import resource
-import select
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -31,6 +33,7 @@ from queuectl.domain.durations import format_duration
 from queuectl.domain.job import Claim, Ending, Outcome
 from queuectl.worker import processes
 from queuectl.worker.output import OutputCapture
+from queuectl.worker.running import Running
 
 #: From TERM to KILL, in seconds.
 GRACE_SECONDS = 5.0
@@ -40,31 +43,49 @@ _STDERR = 2
 _SHELL_REASONS = {126: "the command cannot be executed", 127: "the command was not found"}
 
 
-class Execution:
+class Execution(Running):
     """A command that runs. Times are by the monotonic clock unless they say otherwise."""
 
     def __init__(self, claim: Claim, pid: int, capture: OutputCapture) -> None:
-        self.claim = claim
+        super().__init__(claim, pid)
         self.capture = capture
-        self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
         self._started_at = datetime.now(UTC)
         self._started = time.monotonic()
-        #: When ``expire`` is to be called; None: never.
-        self.deadline = (
-            None if claim.timeout_seconds is None else self._started + claim.timeout_seconds
-        )
-        #: Why it is being ended, if it is.
-        self._ending: Ending | None = None
-        #: What was left of its time when it was frozen; None: it is not, or has no timeout.
-        self._left: float | None = None
+        timeout = claim.timeout_seconds
+        self._timeout_at = None if timeout is None else self._started + timeout
+        #: Its silence counts from here, or from when it last printed something.
+        self._silent_since = self._started
+        self._frozen_at: float | None = None
+        self._set_deadline()
+
+    def _set_deadline(self) -> None:
+        """Say when to look at it next: no output moves this, it is looked at once a stall."""
+        stall = self.claim.terms.stall_seconds
+        at = [] if self._timeout_at is None else [self._timeout_at]
+        if stall is not None:
+            at.append(self._heard_at() + stall)
+        self.deadline = min(at, default=None)
+
+    def _heard_at(self) -> float:
+        return max(self.capture.grew_at, self._silent_since)
 
     def expire(self, now: float) -> None:
-        """The deadline has passed: its time is over, or its grace is."""
-        if self._ending is None:
-            self.terminate(Ending.TIMED_OUT, now)
-        else:
+        """The deadline has passed: its time is over, or its grace is, or it may be silent."""
+        if self._ending is not None:
             self.kill(self._ending)
+        elif self._timeout_at is not None and self._timeout_at <= now:
+            self.terminate(Ending.TIMED_OUT, now)
+        elif self._is_silent(now):
+            self.terminate(Ending.STALLED, now)
+        else:
+            self._set_deadline()
+
+    def _is_silent(self, now: float) -> bool:
+        stall = self.claim.terms.stall_seconds
+        if stall is None or self._heard_at() + stall > now:
+            return False
+        self.capture.pump()  # a worker that was busy elsewhere has not heard it yet
+        return self._heard_at() + stall <= now
 
     def terminate(self, ending: Ending, now: float) -> None:
         """Ask the command to end; it is killed after the grace."""
@@ -78,41 +99,24 @@ class Execution:
         """Stop its processes, and its time; one that is being ended goes on ending."""
         if self._ending is not None:
             return
-        if self.deadline is not None:
-            self._left, self.deadline = self.deadline - time.monotonic(), None
+        if self._frozen_at is None:
+            self._frozen_at, self.deadline = time.monotonic(), None
         processes.signal_claim(self.pid, worker_id, self.claim.mark, signal.SIGSTOP)
 
     def thaw(self, worker_id: str) -> None:
         """Let its processes go on, and its time."""
-        if self._left is not None and self._ending is None:
-            self.deadline, self._left = time.monotonic() + self._left, None
+        if self._frozen_at is not None and self._ending is None:
+            now = time.monotonic()
+            if self._timeout_at is not None:
+                self._timeout_at += now - self._frozen_at
+            self._silent_since = now - max(self._frozen_at - self._heard_at(), 0.0)
+            self._frozen_at = None
+            self._set_deadline()
         processes.signal_claim(self.pid, worker_id, self.claim.mark, signal.SIGCONT)
 
     def send(self, number: int) -> None:
         """Send a signal to the command's process group."""
         processes.signal_group(self.pid, number)
-
-    def kill(self, ending: Ending) -> None:
-        """End the command at once."""
-        self._ending = self._ending or ending
-        self.deadline = None
-        processes.signal_group(self.pid, signal.SIGKILL)
-
-    def wait(self) -> None:
-        """Wait until a command that was killed is dead, and what it left has been handed on.
-
-        At most ``processes.BURIAL_SECONDS``: one that hangs in the kernel may never be.
-        """
-        poll = select.poll()
-        poll.register(self.pidfd, select.POLLIN)
-        poll.poll(processes.BURIAL_SECONDS * 1000)
-
-    def reap(self) -> tuple[int, resource.struct_rusage]:
-        """Kill what is left of the group and take in the shell's status; call it once."""
-        processes.signal_group(self.pid, signal.SIGKILL)
-        _, status, usage = os.wait4(self.pid, 0)
-        os.close(self.pidfd)
-        return os.waitstatus_to_exitcode(status), usage
 
     def outcome(self, code: int, usage: resource.struct_rusage) -> Outcome:
         """Return what became of the attempt; reads the rest of its output."""
@@ -139,13 +143,16 @@ class Execution:
             return self.capture.error
         if ending is Ending.TIMED_OUT:
             reason = f"timed out after {format_duration(self.claim.timeout_seconds or 0)}"
+        elif ending is Ending.STALLED:
+            silence = format_duration(self.claim.terms.stall_seconds or 0)
+            reason = f"stalled: printed nothing for {silence}"
         elif ending is Ending.STOPPED:
             reason = "stopped with its worker"
         elif ending is Ending.CANCELLED:
             reason = "cancelled while it ran"
         else:
             reason = _describe_exit(code)
-        parts = [reason, _last_line(self.capture.tail), self.capture.error]
+        parts = [reason, last_line(self.capture.tail), self.capture.error]
         return ": ".join(part for part in parts if part)
 
 
@@ -169,7 +176,8 @@ def _describe_exit(code: int) -> str:
     return f"exit code {code} ({reason})" if reason else f"exit code {code}"
 
 
-def _last_line(tail: bytes) -> str:
+def last_line(tail: bytes) -> str:
+    """Return the last line of what was printed, as far as it is quoted."""
     lines = tail.decode(errors="replace").strip().splitlines()
     return lines[-1].strip()[:_LONGEST_QUOTE].replace("\0", "") if lines else ""
 
@@ -192,6 +200,7 @@ class Launcher:
         _keep_descriptors()
         self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._null_input = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._null_output = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
     def spawn(self, claim: Claim, output: int) -> int:
         """Start the command, its output going to that descriptor; return its process id.
@@ -203,7 +212,7 @@ class Launcher:
         if claim.scheduled_for is not None:
             tick = claim.scheduled_for.astimezone(UTC).isoformat().replace("+00:00", "Z")
             environment[processes.SCHEDULED_FOR.encode()] = tick.encode()
-        given = self._null_input if claim.stdin is None else _open_input(claim.stdin)
+        given = self._null_input if claim.stdin is None else open_input(claim.stdin)
         try:
             if claim.cwd is not None:
                 os.chdir(claim.cwd)
@@ -225,6 +234,24 @@ class Launcher:
             if given != self._null_input:
                 os.close(given)
 
+    def spawn_python(self, claim: Claim, program: str, given: int, answer: int) -> int:
+        """Start a program of our own on behalf of a claim, between two open files.
+
+        Return its process id; raises OSError.
+        """
+        return os.posix_spawn(
+            sys.executable,
+            (sys.executable, "-I", "-S", "-c", program),
+            {**self._environment, **self._marks(claim)},
+            file_actions=(
+                (os.POSIX_SPAWN_DUP2, given, 0),
+                (os.POSIX_SPAWN_DUP2, answer, 1),
+                (os.POSIX_SPAWN_DUP2, self._null_output, 2),
+            ),
+            setsid=True,
+            setsigdef=self._ignored,
+        )
+
     def _marks(self, claim: Claim) -> dict[bytes, bytes]:
         return {
             processes.MARK_JOB.encode(): claim.id.encode(),
@@ -234,7 +261,7 @@ class Launcher:
         }
 
 
-def _open_input(content: bytes) -> int:
+def open_input(content: bytes) -> int:
     """Return a descriptor of a file that has no name, at its beginning: no pipe to be fed."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)

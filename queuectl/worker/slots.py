@@ -1,4 +1,7 @@
-"""The slots of one worker: the commands that run in it, from their start to their end."""
+"""The slots of one worker: the commands that run in it, from their start to their end.
+
+A command whose output tells whether it did well keeps its slot while that is searched.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ from collections.abc import Callable
 
 from queuectl.db.presence import Presence
 from queuectl.domain.job import Claim, Ending, Outcome
-from queuectl.worker import processes, runner
+from queuectl.worker import examination, processes, runner
 from queuectl.worker.events import EventLog
+from queuectl.worker.examination import Examination
 from queuectl.worker.output import OutputCapture
 from queuectl.worker.runner import Execution
+from queuectl.worker.running import Running
 from queuectl.worker.watch import Watch
 
 
@@ -31,7 +36,7 @@ class Slots:
         self._watch = watch
         self._log = log
         self._on_end = on_end
-        self._running: dict[int, Execution] = {}  # by the shell's process id
+        self._running: dict[int, Running] = {}  # by the shell's process id
         #: Whether what starts from now on is put back at once.
         self._puts_back = False
 
@@ -59,7 +64,7 @@ class Slots:
         """Return the marks of the claims that run."""
         return {run.claim.mark for run in self._running.values()}
 
-    def find(self, mark: str) -> Execution | None:
+    def find(self, mark: str) -> Running | None:
         """Return the command that runs by this claim, if it does."""
         return next((run for run in self._running.values() if run.claim.mark == mark), None)
 
@@ -104,9 +109,28 @@ class Slots:
         self._watch.drop(run.capture.pipe)
         code, usage = run.reap()
         del self._running[run.pid]
+        self._end_children(run.claim)
+        outcome = run.outcome(code, usage)
+        if not run.claim.terms.has_expectations:
+            self._on_end(run.claim, outcome)
+            return
+        found = examination.begin(run.claim, outcome, run.capture, self._launcher)
+        if isinstance(found, Examination):
+            self._running[found.pid] = found
+            self._watch.add(found.pidfd, lambda: self._conclude(found))
+        else:
+            self._on_end(run.claim, found)
+
+    def _end_children(self, claim: Claim) -> None:
         if not processes.end_children(self._spare()):
-            self._log.emit("stray", f"job {run.claim.id} left a process that cannot be ended")
-        self._on_end(run.claim, run.outcome(code, usage))
+            self._log.emit("stray", f"job {claim.id} left a process that cannot be ended")
+
+    def _conclude(self, search: Examination) -> None:
+        self._watch.drop(search.pidfd)
+        code, usage = search.reap()
+        del self._running[search.pid]
+        self._end_children(search.claim)  # what another job left meanwhile, and hides its mark
+        self._on_end(search.claim, search.conclude(code, usage))
 
     def _spare(self) -> Callable[[int], bool]:
         """Return what tells whether a child of this worker belongs to a job that still runs."""

@@ -37,8 +37,10 @@ INVARIANTS = {
 _STEP_SECONDS = 0.011
 
 _SETTLED_STATES = frozenset({"completed", "dead", "cancelled"})
-_CHARGED = frozenset({"failed", "timed out"})
-_RESULTS = frozenset({"completed", "failed", "timed out"})
+_CHARGED = frozenset({"failed", "timed out", "stalled"})
+_RESULTS = frozenset({"completed", "failed", "timed out", "stalled"})
+#: Ended by their worker, for they took or were silent too long.
+_ENDED = frozenset({"timed out", "stalled"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +164,10 @@ def _result_problem(history: History, attempt: StoredAttempt, run: Run | None) -
     if attempt.outcome not in _RESULTS:
         return None
     if run is None or not run.starts:
-        if attempt.outcome == "timed out":
+        if attempt.outcome in _ENDED:
             return None  # on a busy machine its time may be over before its first line
         return f"is recorded as {attempt.outcome}, but the job never began it"
-    if attempt.outcome != "timed out" and (
+    if attempt.outcome not in _ENDED and (
         run.end is None or run.end.code != attempt.exit_code or attempt.signal is not None
     ):
         how = f"signal {attempt.signal}" if attempt.signal else f"exit code {attempt.exit_code}"

@@ -183,9 +183,10 @@ def test_an_unmarked_orphan_of_a_stopped_supervisor_lives_until_it_goes_on() -> 
     assert judge(replace(facts, freezes=(replace(frozen, supervisor="s2"),))).broken == ("I5",)
 
 
-def test_a_time_that_is_over_before_the_first_line_is_no_breach() -> None:
+@pytest.mark.parametrize("outcome", ["timed out", "stalled"])
+def test_a_time_that_is_over_before_the_first_line_is_no_breach(outcome: str) -> None:
     job = replace(JOB, state="dead", runs=1, attempts=1, max_retries=0, in_dlq=True)
-    facts = replace(SOUND, signs=(), attempts=(attempt(1, 9.9, 10.5, "timed out"),), jobs=(job,))
+    facts = replace(SOUND, signs=(), attempts=(attempt(1, 9.9, 10.5, outcome),), jobs=(job,))
 
     assert judge(facts).broken == ()
     failed = (attempt(1, 9.9, 10.5, "failed", exit_code=3),)

@@ -31,7 +31,8 @@ def used(queuectl: Program) -> Program:
     queuectl("enqueue", "--id", "a", "--", "echo", "hello")
     queuectl("enqueue", "--id", "b", "--", "false")
     queuectl.drain()
-    queuectl("enqueue", "--id", "c", "--queue", "other", "--", "true")
+    terms = ("--retry-on", "75", "--stall", "1h")
+    queuectl("enqueue", "--id", "c", "--queue", "other", *terms, "--", "true")
     return queuectl
 
 

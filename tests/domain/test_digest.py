@@ -43,6 +43,14 @@ def test_a_field_that_was_given_counts_even_with_its_default() -> None:
         {"backoff_base": 3},
         {"cwd": "/"},
         {"env": {"A": "b"}},
+        {"backoff": "linear"},
+        {"jitter": 0.1},
+        {"retry_on": [75]},
+        {"no_retry_on": [2]},
+        {"expect": "a"},
+        {"fail_if": "a"},
+        {"expect_file": "a"},
+        {"stall": 1},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -52,6 +60,7 @@ def test_each_field_changes_it(change: dict[str, Any]) -> None:
 
 def test_the_same_value_in_another_spelling_is_the_same_request() -> None:
     assert digest(timeout="1m30s") == digest(timeout=90) == digest(timeout=90.0)
+    assert digest(retry_on="124,75", jitter="5%") == digest(retry_on=[75, 124], jitter=0.05)
     assert digest(run_at="2026-11-24T18:00:00Z") == digest(run_at="2026-11-24T19:00:00+01:00")
 
 

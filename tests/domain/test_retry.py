@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,7 @@ from queuectl.domain.retry import (
     decide,
     timetable,
 )
+from queuectl.domain.terms import Backoff, Terms
 
 NOW = datetime(2026, 11, 24, 18, tzinfo=UTC)
 RULE = BackoffRule(base=2.0, cap_seconds=3600.0, max_crashes=5)
@@ -50,7 +52,7 @@ def test_success_completes_and_charges_nothing() -> None:
     assert decision == Decision(State.COMPLETED, attempts=2, crashes=0)
 
 
-@pytest.mark.parametrize("ending", [Ending.FAILED, Ending.TIMED_OUT])
+@pytest.mark.parametrize("ending", [Ending.FAILED, Ending.TIMED_OUT, Ending.STALLED])
 @pytest.mark.parametrize(("charged", "pause"), [(0, 2), (1, 4), (2, 8)])
 def test_failure_k_waits_the_base_to_the_power_of_k(
     ending: Ending, charged: int, pause: int
@@ -184,3 +186,96 @@ def test_the_timetable_is_that_of_the_decisions(max_retries: int, base: float, c
     ]
 
     assert told == [backoff_seconds(k, base, cap) for k in range(1, max_retries + 1)]
+
+
+@pytest.mark.parametrize(
+    ("backoff", "base", "cap", "expected"),
+    [
+        (Backoff.LINEAR, 5, 3600, [(1, 1, 5), (2, 2, 10), (3, 3, 15), (4, 4, 20)]),
+        (Backoff.LINEAR, 5, 12, [(1, 1, 5), (2, 2, 10), (3, 4, 12)]),
+        (Backoff.LINEAR, 0, 12, [(1, 4, 0)]),
+        (Backoff.FIXED, 5, 3600, [(1, 4, 5)]),
+        (Backoff.FIXED, 90, 60, [(1, 4, 60)]),
+    ],
+)
+def test_other_backoffs_have_their_timetables_and_decide_by_them(
+    backoff: Backoff, base: float, cap: float, expected: list[tuple[int, int, float]]
+) -> None:
+    rule = replace(RULE, cap_seconds=cap)
+    claim = replace(CLAIM, backoff_base=base, max_retries=4, terms=Terms(backoff=backoff))
+
+    told = [(p.first, p.last, p.seconds) for p in timetable(4, base, cap, backoff)]
+    decided = [
+        decide(replace(claim, attempts=k - 1), ended(Ending.FAILED), rule, NOW).run_at
+        for k in range(1, 5)
+    ]
+
+    assert told == expected
+    pauses = [seconds for first, last, seconds in expected for _ in range(first, last + 1)]
+    assert decided == [NOW + timedelta(seconds=seconds) for seconds in pauses]
+
+
+def test_jitter_spreads_a_pause_by_its_share_both_ways() -> None:
+    claim = replace(CLAIM, backoff_base=100.0, terms=Terms(jitter=0.2))
+
+    pauses = [
+        (run_at - NOW).total_seconds()
+        for run in range(1, 201)
+        if (run_at := decide(replace(claim, run=run), ended(Ending.FAILED), RULE, NOW).run_at)
+    ]
+
+    assert len(pauses) == 200
+    assert 80 <= min(pauses) < 90
+    assert 110 < max(pauses) <= 120
+    assert len(set(pauses)) > 190
+
+
+def test_the_cap_holds_after_the_jitter() -> None:
+    claim = replace(CLAIM, backoff_base=100.0, terms=Terms(jitter=1.0))
+    rule = replace(RULE, cap_seconds=100.0)
+
+    pauses = {
+        decide(replace(claim, run=run), ended(Ending.FAILED), rule, NOW).run_at
+        for run in range(1, 101)
+    }
+
+    assert max(filter(None, pauses)) == NOW + timedelta(seconds=100)
+    assert min(filter(None, pauses)) < NOW + timedelta(seconds=50)
+
+
+@pytest.mark.parametrize(
+    ("terms", "outcome", "reason"),
+    [
+        (Terms(retry_on=(75,)), {"exit_code": 75}, None),
+        (
+            Terms(retry_on=(75,)),
+            {"exit_code": 3},
+            "exit code 3 is not among those retried (75)",
+        ),
+        (Terms(retry_on=(75,)), {"exit_code": 0}, None),  # it did not do what was expected
+        (Terms(retry_on=(75,)), {}, None),  # it could not be started
+        (Terms(retry_on=(137,)), {"signal": 9}, None),
+        (
+            Terms(no_retry_on=(137,)),
+            {"signal": 9},
+            "exit code 137 is among those not retried (137)",
+        ),
+        (Terms(retry_on=(124,)), {"ending": Ending.TIMED_OUT, "signal": 15}, None),
+        (
+            Terms(retry_on=(143,)),
+            {"ending": Ending.TIMED_OUT, "signal": 15},
+            "exit code 124 is not among those retried (143)",
+        ),
+        (Terms(retry_on=(75,)), {"ending": Ending.STALLED, "signal": 15}, None),
+        (Terms(no_retry_on=(124, 143)), {"ending": Ending.STALLED, "signal": 15}, None),
+    ],
+)
+def test_the_way_it_ended_decides_whether_it_is_tried_again(
+    terms: Terms, outcome: dict[str, Any], reason: str | None
+) -> None:
+    end = replace(ended(Ending.FAILED, "why"), **outcome)
+
+    decision = decide(replace(CLAIM, terms=terms), end, RULE, NOW)
+
+    assert decision.state is (State.FAILED if reason is None else State.DEAD)
+    assert (decision.dead_reason, decision.attempts, decision.last_error) == (reason, 1, "why")
