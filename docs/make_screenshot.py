@@ -71,8 +71,8 @@ class _Crew:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._claimants = []
+        self._locks = [presence.take(store.location, host, create=True) for host in _HOSTS]
         for host in _HOSTS:
-            presence.take(store.location, host, create=True)
             workers.register(
                 store,
                 workers.Registration(host, host, host, presence.boot_id(), 1, 2, None),

@@ -31,7 +31,7 @@ class Terminal:
         self._socket = socket
 
     def _tmux(self, *words: str) -> str:
-        command = ["tmux", "-S", str(self._socket), "-f", "/dev/null", *words]
+        command = ["tmux", "-u", "-S", str(self._socket), "-f", "/dev/null", *words]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
         return done.stdout
 
@@ -58,8 +58,13 @@ class Terminal:
 
     def wait_for(self, *parts: str) -> str:
         """Wait until all of this stands on the screen; return the screen."""
+
+        def look() -> str:
+            text = self.text
+            return text if all(part in text for part in parts) else ""
+
         try:
-            return wait_until(lambda: (text if all(p in (text := self.text) for p in parts) else ""))
+            return wait_until(look)
         except AssertionError as error:
             error.add_note(f"waited for {parts} on:\n{self.text}")
             raise
@@ -79,7 +84,7 @@ def terminal(
         script = _AROUND.format(program=shlex.join(program))
         size = ["-x", str(columns), "-y", str(rows)]
         subprocess.run(
-            ["tmux", "-S", socket, "-f", "/dev/null", "new-session", "-d", *size, "sh", "-c", script],
+            ["tmux", "-u", "-S", socket, "-f", "/dev/null", "new-session", "-d", *size, "sh", "-c", script],
             env={**environment, "TERM": "xterm-256color"},
             cwd=folder,
             check=True,

@@ -49,7 +49,8 @@ def test_it_shows_what_runs_waits_and_has_ended(queuectl: Program, top: Top) -> 
     queuectl.drain()
     queuectl("enqueue", "--id", "now", "--queue", "video", "printf '\033]2;owned\007'; sleep 60")
     queuectl("enqueue", "--id", "later", "--in", "2h", "make nightly")
-    with queuectl.start("worker", "start", "--queue", "video"), top() as shown:
+    queuectl("worker", "start", "--detach", "--queue", "video")
+    with top() as shown:
         seen = shown.wait_for("1 processing", "now", "later", "well")
 
         lines = {line.split()[1]: line for line in seen.splitlines() if len(line.split()) > 4}
@@ -61,8 +62,6 @@ def test_it_shows_what_runs_waits_and_has_ended(queuectl: Program, top: Top) -> 
         assert "[red]first[/red]: printf" in lines["well"]
         assert "workers 1 alive, 1 busy, 1 of 1 slots" in seen
         assert shown.fact("pane_title") != "owned"
-        queuectl("cancel", "now")
-        queuectl("worker", "stop")
 
 
 def test_a_queue_is_paused_and_resumed_by_a_key(queuectl: Program, top: Top) -> None:
@@ -115,7 +114,8 @@ def test_a_running_job_is_followed_frozen_and_cancelled(
 ) -> None:
     command = f"printf 'one\\033[2J[b]\\n'; {until(tmp_path / 'go')}; echo two; sleep 60"
     queuectl("enqueue", "--id", "talks", command)
-    with queuectl.start("worker", "start"), top() as shown:
+    queuectl("worker", "start", "--detach")
+    with top() as shown:
         shown.wait_for("1 processing")
         shown.press("f")
         shown.wait_for("output of job talks  processing", "one\\x1b[2J[b]")
@@ -134,7 +134,6 @@ def test_a_running_job_is_followed_frozen_and_cancelled(
 
         shown.wait_for("1 cancelled")
         assert job(queuectl, "talks")["state"] == "cancelled"
-        queuectl("worker", "stop")
 
 
 def test_details_are_what_show_tells_and_a_filter_leaves_what_it_says(
@@ -154,7 +153,7 @@ def test_details_are_what_show_tells_and_a_filter_leaves_what_it_says(
         shown.press("Escape")
         shown.wait_for("make film")
         shown.press("?")
-        shown.wait_for("Queue a job again", "Quit, with exit code")
+        shown.wait_for("First", "Last", "No filter")
 
 
 @pytest.mark.parametrize(("key", "code"), [("q", 0), ("C-c", 130), ("SIGTERM", 143)])
@@ -246,3 +245,26 @@ def test_without_the_extra_it_is_said_how_to_get_it(queuectl: Program) -> None:
     assert done.returncode == 2
     assert "error: top needs the package textual, which is not installed" in done.stderr
     assert "pip install -e '.[top]'" in done.stderr
+
+
+_AT_FAULT = """
+import sys
+from queuectl.cli import program
+from queuectl.cli.top import snapshot
+snapshot.header = lambda *arguments: 1 / 0
+sys.exit(program.run(["top"]))
+"""
+
+
+def test_a_fault_of_ours_gives_the_terminal_back_and_shows_no_secret(queuectl: Program) -> None:
+    queuectl("enqueue", "--env", "TOKEN=s3cret", "true")
+    command = [sys.executable, "-c", _AT_FAULT]
+
+    with terminal(
+        command, queuectl.environment, queuectl.folder, columns=100, rows=30
+    ) as shown:
+        seen = shown.wait_for("left with")
+
+    assert "left with 1, terminal restored" in seen
+    assert "this should not have happened: ZeroDivisionError" in seen
+    assert "s3cret" not in seen

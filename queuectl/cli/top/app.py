@@ -23,6 +23,20 @@ class Top(App[int]):
     TITLE = "queuectl top"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS = keys.PROGRAM
+    CSS = """
+    #header { height: 3; padding: 0 1; background: $panel; }
+    #jobs { height: 1fr; }
+    #queues { height: auto; max-height: 30%; border-top: solid $primary; }
+    #line { height: 1; padding: 0 1; }
+    #filter { height: 1; border: none; display: none; }
+    #title { height: 1; padding: 0 1; background: $panel; }
+    #details { width: auto; }
+    Question { align: center middle; }
+    #question {
+        width: auto; max-width: 80%; height: auto; padding: 1 2;
+        background: $panel; border: tall $warning;
+    }
+    """
 
     def __init__(self, desk: Desk, queues: tuple[str, ...], interval_seconds: float) -> None:
         super().__init__()

@@ -25,7 +25,6 @@ class Follow(Screen[None]):
     """Follows one job until it has ended, over all its attempts."""
 
     BINDINGS = keys.ABOVE
-    CSS = "#title { height: 1; background: $panel; padding: 0 1; }"
 
     def __init__(self, desk: Desk, job_id: str) -> None:
         super().__init__()

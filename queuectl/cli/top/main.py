@@ -35,13 +35,6 @@ class Main(Screen[None]):
 
     BINDINGS = keys.MAIN
     AUTO_FOCUS = "#jobs"
-    CSS = """
-    #header { height: 3; padding: 0 1; background: $panel; }
-    #jobs { height: 1fr; }
-    #queues { height: auto; max-height: 30%; border-top: solid $primary; }
-    #line { height: 1; padding: 0 1; }
-    #filter { height: 1; border: none; display: none; }
-    """
 
     def __init__(self, desk: Desk, queues: tuple[str, ...], interval_seconds: float) -> None:
         super().__init__()
@@ -118,7 +111,7 @@ class Main(Screen[None]):
             Text.assemble(*((text, render.STATE_COLOURS.get(state, "")) for text, state in line))
             for line in snapshot.header(self._desk.store.location, self._seen, self._queues)
         )
-        if header != self._shown_header or header.spans != self._shown_header.spans:
+        if header != self._shown_header:
             self._shown_header = header
             self.query_one("#header", Static).update(header, layout=False)
         now = datetime.now(UTC)

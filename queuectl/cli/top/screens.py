@@ -15,11 +15,6 @@ class Question(ModalScreen[bool]):
     """Asks for a yes or a no."""
 
     BINDINGS = keys.QUESTION
-    CSS = """
-    Question { align: center middle; }
-    #question { width: auto; max-width: 80%; height: auto; padding: 1 2; background: $panel;
-                border: tall $warning; }
-    """
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -36,7 +31,6 @@ class Details(Screen[None]):
     """Shows a text that is longer than the screen."""
 
     BINDINGS = keys.ABOVE
-    CSS = "#details { width: auto; }"
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -27,10 +27,6 @@ class Rows(DataTable[Text]):
         #: What stands there, in its order.
         self._rows: dict[str, Row] = {}
 
-    def on_mount(self) -> None:
-        for title in self._titles:
-            self.add_column(Text(title), key=title)
-
     @property
     def chosen(self) -> str | None:
         """The key of the row under the cursor."""
@@ -40,8 +36,10 @@ class Rows(DataTable[Text]):
     def show_rows(self, rows: Sequence[Row]) -> None:
         """Let the table hold these rows in this order."""
         wanted = {row.key: row for row in rows}
-        if wanted == self._rows and list(wanted) == list(self._rows):
+        if self.columns and list(wanted.items()) == list(self._rows.items()):
             return
+        for title in () if self.columns else self._titles:
+            self.add_column(Text(title), key=title)
         # Who stands on the first row looks at what comes first, whatever that is.
         chosen = self.chosen if self.cursor_row > 0 else None
         before, self._rows = self._rows, wanted

@@ -98,20 +98,21 @@ class Throughput:
         #: When it was counted, and how many more had ended since the count before.
         self._steps: deque[tuple[float, int]] = deque()
         self._last: counts.Tally | None = None
+        self._begun_at = 0.0
 
     def take(self, now: float, tally: counts.Tally) -> tuple[int, float]:
         """Take in a count; return how many ended in the last so many seconds, and in how many.
 
         What is pruned or retried meanwhile takes away from the step in which it is.
         """
-        if tally is not self._last:
-            more = 0 if self._last is None else _ended(tally) - _ended(self._last)
-            self._steps.append((now, max(0, more)))
-            self._last = tally
-        while len(self._steps) > 1 and self._steps[1][0] <= now - SPAN_SECONDS:
+        if self._last is None:
+            self._begun_at = now
+        elif tally is not self._last:
+            self._steps.append((now, max(0, _ended(tally) - _ended(self._last))))
+        self._last = tally
+        while self._steps and self._steps[0][0] <= now - SPAN_SECONDS:
             self._steps.popleft()
-        begun = self._steps[0][0]
-        return sum(more for at, more in self._steps if at > begun), min(now - begun, SPAN_SECONDS)
+        return sum(more for _, more in self._steps), min(now - self._begun_at, SPAN_SECONDS)
 
 
 def _ended(tally: counts.Tally) -> int:
