@@ -1,7 +1,7 @@
 """Draw the README's picture of `queuectl top` from the program itself.
 
     python docs/make_screenshot.py          rewrite docs/top.svg
-    python docs/make_screenshot.py --check  exit 1 if the screen no longer shows what is in the picture
+    python docs/make_screenshot.py --check  exit 1 if the screen no longer shows that
 
 The jobs are put into a throw-away store, by workers that run nothing; the screen is drawn without a
 terminal.

@@ -82,9 +82,10 @@ def terminal(
     with tempfile.TemporaryDirectory(prefix="tmux-") as place:  # a socket's name must be short
         socket = Path(place) / "socket"
         script = _AROUND.format(program=shlex.join(program))
+        tmux = ["tmux", "-u", "-S", str(socket), "-f", "/dev/null"]
         size = ["-x", str(columns), "-y", str(rows)]
         subprocess.run(
-            ["tmux", "-u", "-S", socket, "-f", "/dev/null", "new-session", "-d", *size, "sh", "-c", script],
+            [*tmux, "new-session", "-d", *size, "sh", "-c", script],
             env={**environment, "TERM": "xterm-256color"},
             cwd=folder,
             check=True,
@@ -93,4 +94,4 @@ def terminal(
         try:
             yield Terminal(socket)
         finally:
-            subprocess.run(["tmux", "-S", socket, "kill-server"], check=False, timeout=30)
+            subprocess.run([*tmux, "kill-server"], check=False, timeout=30)

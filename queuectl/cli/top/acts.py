@@ -1,4 +1,4 @@
-"""What the keys do to the store: each is what the command of that name does, and returns what to say.
+"""What the keys do to the store: each does what the command of that name does, and says so.
 
 All raise what the services raise: NotFound, Conflict, StoreError.
 """

@@ -1,4 +1,4 @@
-"""Reads the store again and again, no more of it than has changed, and no longer than is worth it."""
+"""Reads the store again and again: nothing that is as before, and never for long."""
 
 from __future__ import annotations
 
