@@ -1,7 +1,7 @@
 """What reaches the terminal: results on stdout, everything else on stderr.
 
-The only user of rich, but for the screen of ``cli/top``. Whatever came from a job, a command, an output, an error, is escaped here, so that no control
-sequence in it ever acts on the terminal.
+The only user of rich, but for the screen of ``cli/top``. Whatever came from a job, a command, an
+output, an error, is escaped here, so that no control sequence in it ever acts on the terminal.
 """
 
 from __future__ import annotations

@@ -79,9 +79,7 @@ def read_in(
 
 
 def _list_running(connection: Connection, queues: Collection[str], limit: int) -> list[Job]:
-    return _list(
-        connection, (State.PROCESSING,), (JobRow.claimed_at, JobRow.seq), queues, limit
-    )
+    return _list(connection, (State.PROCESSING,), (JobRow.claimed_at, JobRow.seq), queues, limit)
 
 
 def _list_waiting(

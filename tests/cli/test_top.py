@@ -74,7 +74,7 @@ def test_a_queue_is_paused_and_resumed_by_a_key(queuectl: Program, top: Top) -> 
             "mail"
         ]
 
-        shown.wait_for(" paused ")
+        shown.wait_for("      paused")
         shown.press("p")
         shown.wait_for("queue mail is resumed")
         shown.press("Tab", "j", "p")  # in the pane of the queues
@@ -260,9 +260,7 @@ def test_a_fault_of_ours_gives_the_terminal_back_and_shows_no_secret(queuectl: P
     queuectl("enqueue", "--env", "TOKEN=s3cret", "true")
     command = [sys.executable, "-c", _AT_FAULT]
 
-    with terminal(
-        command, queuectl.environment, queuectl.folder, columns=100, rows=30
-    ) as shown:
+    with terminal(command, queuectl.environment, queuectl.folder, columns=100, rows=30) as shown:
         seen = shown.wait_for("left with")
 
     assert "left with 1, terminal restored" in seen

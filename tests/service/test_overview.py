@@ -65,6 +65,7 @@ def test_only_some_queues_are_listed_and_a_tally_is_passed_on(store: Store, hire
     for name in ("mail", "film"):
         add(store, id=name, queue=name)
         actor.settle(actor.claim_one())
+    for name in ("mail", "film"):
         add(store, id=f"{name}-waits", queue=name)
     before = look(store).tally
     add(store, id="later", queue="film", delay="1h")
