@@ -160,7 +160,7 @@ def test_details_are_what_show_tells_and_a_filter_leaves_what_it_says(
 def test_it_gives_the_terminal_back(queuectl: Program, top: Top, key: str, code: int) -> None:
     queuectl("enqueue", "--id", "waits", "make film")
     with top() as shown:
-        shown.resize(60, 12)
+        shown.resize(30, 12)
         shown.wait_until_gone("make film")
         shown.resize(140, 40)
         shown.wait_for("make film", "Quit")
@@ -243,7 +243,7 @@ def test_without_the_extra_it_is_said_how_to_get_it(queuectl: Program) -> None:
     )
 
     assert done.returncode == 2
-    assert "error: top needs the package textual, which is not installed" in done.stderr
+    assert "top needs the package textual, which is not installed" in done.stderr
     assert "pip install -e '.[top]'" in done.stderr
 
 

@@ -30,6 +30,7 @@ class Top(App[int]):
     #line { height: 1; padding: 0 1; }
     #filter { height: 1; border: none; display: none; }
     #title { height: 1; padding: 0 1; background: $panel; }
+    #header, #line, #title { text-wrap: nowrap; text-overflow: ellipsis; }
     #details { width: auto; }
     Question { align: center middle; }
     #question {
