@@ -69,7 +69,8 @@ class _Crew:
     """Workers that claim and settle, and run nothing."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        # Its own: a store does not look again for what it has changed itself.
+        self._store = Store(store.location)
         self._claimants = []
         self._locks = [presence.take(store.location, host, create=True) for host in _HOSTS]
         for host in _HOSTS:

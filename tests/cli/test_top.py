@@ -143,7 +143,9 @@ def test_details_are_what_show_tells_and_a_filter_leaves_what_it_says(
     queuectl.drain()
     queuectl("enqueue", "--id", "waits", "make film")
     with top() as shown:
-        shown.press("/", "e", "x", "i", "t", "Enter")
+        shown.press("/")
+        shown.wait_for("what to look for")
+        shown.press("e", "x", "i", "t", "Enter")
         shown.wait_until_gone("make film")
         shown.press("Enter")
         shown.wait_for("last error  exit code 7: no", "why ", "ATTEMPT")

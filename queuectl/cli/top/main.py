@@ -209,7 +209,7 @@ class Main(Screen[None]):
     def action_filter(self) -> None:
         field = self.query_one("#filter", Input)
         field.display = True
-        field.focus()
+        self.set_focus(field)  # at once: the next key may be there already
 
     def action_show_all(self) -> None:
         field = self.query_one("#filter", Input)
