@@ -155,7 +155,7 @@ def test_details_are_what_show_tells_and_a_filter_leaves_what_it_says(
         shown.press("Escape")
         shown.wait_for("make film")
         shown.press("?")
-        shown.wait_for("First", "Last", "No filter")
+        shown.wait_for("Focus Next", "Show what", "asks first")
 
 
 @pytest.mark.parametrize(("key", "code"), [("q", 0), ("C-c", 130), ("SIGTERM", 143)])

@@ -54,8 +54,10 @@ def test_a_look_that_takes_long_is_taken_seldom(store: Store) -> None:
     watch.look(10)
 
     assert watch.pause_seconds(1.0) == max(1.0, 10 * watch.took_seconds)
-    watch.took_seconds = 0.5
-    assert watch.pause_seconds(1.0) == 5.0
+    watch.took_seconds = 0.2
+    assert watch.pause_seconds(1.0) == 2.0
+    watch.took_seconds = 30.0
+    assert watch.pause_seconds(1.0) == 3.0
 
 
 def test_an_output_is_harmless_and_its_lines_are_no_longer_than_a_screen_bears(

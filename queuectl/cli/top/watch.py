@@ -23,6 +23,8 @@ _TRUSTED_SECONDS = 5.0
 _COUNTING_SHARE = 50
 #: The same for all that is read.
 _READING_SHARE = 10
+#: A look that took long may have waited for a server, which is back: so it is never put off longer.
+_LONGEST_PAUSE_SECONDS = 3.0
 #: Jobs that were seen running, and are still looked for when they have ended.
 _MOST_SEEN = 200
 
@@ -63,7 +65,8 @@ class Watch:
 
     def pause_seconds(self, interval_seconds: float) -> float:
         """Return how long to wait before the next look, so that looking costs little."""
-        return max(interval_seconds, self.took_seconds * _READING_SHARE)
+        costly = min(self.took_seconds * _READING_SHARE, _LONGEST_PAUSE_SECONDS)
+        return max(interval_seconds, costly)
 
     def _read(self, connection: Any, limit: int) -> overview.Overview:
         begun = time.monotonic()
