@@ -20,7 +20,7 @@ from pathlib import Path
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 COMMANDS = (
-    "enqueue", "run", "wait", "status", "list", "show", "logs", "grep", "stats", "explain",
+    "enqueue", "run", "wait", "status", "top", "list", "show", "logs", "grep", "stats", "explain",
     "cancel", "retry", "release", "set", "edit", "kill", "freeze", "thaw", "tree", "queue list",
     "queue pause", "queue resume", "queue limit", "queue rate", "queue purge", "schedule add",
     "schedule list", "schedule show", "schedule pause", "schedule resume", "schedule run-now",

@@ -18,6 +18,7 @@ COMMANDS = (
     Entry("run", "queuectl.cli.run", "Run a job here and now, with its output and exit code."),
     Entry("wait", "queuectl.cli.wait", "Wait until jobs have ended; leave as they did."),
     Entry("status", "queuectl.cli.status", "Count the jobs by state and queue, and the workers."),
+    Entry("top", "queuectl.cli.top.command", "Watch it live, and act on it with keys."),
     Entry("list", "queuectl.cli.jobs", "List jobs, the newest first."),
     Entry("show", "queuectl.cli.jobs", "Show a job and each of its attempts."),
     Entry("logs", "queuectl.cli.logs", "Print what a job printed; follow it while it runs."),

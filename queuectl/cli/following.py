@@ -40,17 +40,22 @@ def follow(
 
 
 class Escaped:
-    """Prints bytes so that no control sequence in them acts; b"" ends an output."""
+    """Makes text of bytes in which no control sequence acts; b"" ends an output."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="backslashreplace")
         self._held = ""
 
     def write(self, block: bytes) -> None:
+        """Print it."""
+        render.out_text(self.escape(block))
+
+    def escape(self, block: bytes) -> str:
+        """Return what can be shown of it by now."""
         text = self._held + self._decoder.decode(block, final=not block)
         # A carriage return may be half of a line end whose other half comes next.
         self._held = "\r" if block and text.endswith("\r") else ""
-        render.out_text(escape_block(text.removesuffix(self._held)))
+        return escape_block(text.removesuffix(self._held))
 
 
 class _Follower:

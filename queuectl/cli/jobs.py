@@ -88,14 +88,14 @@ def _list_row(job: domain.Job) -> list[render.Cell]:
         job.id,
         job.state,
         job.queue,
-        _tries(job),
+        tries(job),
         job.created_at,
         due,
         job.command,
     ]
 
 
-def _tries(job: domain.Job) -> str:
+def tries(job: domain.Job) -> str:
     """Return how many attempts it took of those it may take; ``attempts`` counts failures alone."""
     unfailed = job.state in ("processing", "completed")
     return f"{job.attempts + unfailed}/{job.max_retries + 1}"
@@ -113,10 +113,22 @@ def show_history(location: StoreLocation, history: jobs.JobHistory, *, as_json: 
     if as_json:
         render.json_value(history_object(location, history))
         return
+    for name, text in facts(location, history):
+        if name == "state":
+            state = history.job.state
+            text = render.state(state) + text.removeprefix(state)
+        render.out(f"{name:<11} {text}")
+    if history.attempts:
+        render.out()
+        render.table(ATTEMPT_COLUMNS, attempt_rows(history))
+
+
+def facts(location: StoreLocation, history: jobs.JobHistory) -> list[tuple[str, str]]:
+    """Return what there is to tell of a job, each with its name; harmless for a terminal."""
     job = history.job
-    facts = [
+    told = [
         ("job", job.id),
-        ("state", f"{render.state(job.state)}{_progress(job)}"),
+        ("state", f"{job.state}{_progress(job)}"),
         ("name", escape_line(job.name or "")),
         ("command", escape_line(job.command)),
         ("tags", ", ".join(history.tags)),
@@ -143,12 +155,7 @@ def show_history(location: StoreLocation, history: jobs.JobHistory, *, as_json: 
         ("last error", escape_line(job.last_error or "")),
         ("output", escape_line(str(_log_path(location, job) or ""))),
     ]
-    for name, text in facts:
-        if text:
-            render.out(f"{name:<11} {text}")
-    if history.attempts:
-        render.out()
-        _show_attempts(history.attempts)
+    return [(name, text) for name, text in told if text]
 
 
 def _origin(job: domain.Job) -> str:
@@ -209,21 +216,24 @@ def _progress(job: domain.Job) -> str:
     return f", after {job.attempts} of {total} attempts" if job.state == "dead" else ""
 
 
-def _show_attempts(attempts: list[domain.Attempt]) -> None:
-    columns = [
-        render.Column("ATTEMPT", right=True),
-        render.Column("OUTCOME"),
-        render.Column("EXIT"),
-        render.Column("STARTED"),
-        render.Column("TOOK", right=True),
-        render.Column("CPU", right=True),
-        render.Column("MEMORY", right=True),
-        render.Column("OUTPUT", right=True),
-        render.Column("HOST"),
-        render.Column("PID", right=True),
-        render.Column("ERROR", fills=True),
-    ]
-    render.table(columns, [_attempt_row(attempt) for attempt in attempts])
+ATTEMPT_COLUMNS = (
+    render.Column("ATTEMPT", right=True),
+    render.Column("OUTCOME"),
+    render.Column("EXIT"),
+    render.Column("STARTED"),
+    render.Column("TOOK", right=True),
+    render.Column("CPU", right=True),
+    render.Column("MEMORY", right=True),
+    render.Column("OUTPUT", right=True),
+    render.Column("HOST"),
+    render.Column("PID", right=True),
+    render.Column("ERROR", fills=True),
+)
+
+
+def attempt_rows(history: jobs.JobHistory) -> list[list[render.Cell]]:
+    """Return the rows of the table of a job's attempts."""
+    return [_attempt_row(attempt) for attempt in history.attempts]
 
 
 def _attempt_row(attempt: domain.Attempt) -> list[render.Cell]:

@@ -96,7 +96,7 @@ def _print(store: engine.Store, job: domain.Job, run: int, lines: int | None, wr
     if not run:
         render.note(f"job {job.id} has not run yet; it is {job.state}")
         return
-    if (attempt := _find_elsewhere(store, job, run)) is not None:
+    if (attempt := find_elsewhere(store, job, run)) is not None:
         _print_elsewhere(store, job, attempt, lines, write)
         return
     printed = False
@@ -115,7 +115,7 @@ def _read(store: engine.Store, job: domain.Job, run: int, lines: int | None) -> 
     return blocks if lines is None else [logs.last_lines(blocks, lines)]
 
 
-def _find_elsewhere(store: engine.Store, job: domain.Job, run: int) -> domain.Attempt | None:
+def find_elsewhere(store: engine.Store, job: domain.Job, run: int) -> domain.Attempt | None:
     """Return an attempt that has ended and whose whole output is on another machine."""
     if logs.output_path(store.location, job.seq, run).exists():
         return None
@@ -150,7 +150,7 @@ def _print_elsewhere(
 def _print_json(store: engine.Store, job: domain.Job, run: int, lines: int | None) -> None:
     if not run:
         output = b""
-    elif (attempt := _find_elsewhere(store, job, run)) is not None:
+    elif (attempt := find_elsewhere(store, job, run)) is not None:
         output = logs.last_lines([attempt.output_tail or b""], lines)
     else:
         output = b"".join(_read(store, job, run, lines))

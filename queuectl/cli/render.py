@@ -1,7 +1,7 @@
-"""What reaches the terminal: results on stdout, everything else on stderr. The only user of rich.
+"""What reaches the terminal: results on stdout, everything else on stderr.
 
-Whatever came from a job, a command, an output, an error, is escaped here, so that no control
-sequence in it ever acts on the terminal.
+The only user of rich, but for the screen of ``cli/top``. Whatever came from a job, a command, an
+output, an error, is escaped here, so that no control sequence in it ever acts on the terminal.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _UNSAFE_IN_JSON = (
 
 #: So many jobs are worth a progress bar.
 _WORTH_A_BAR = 2
-_STATE_COLOURS = {
+#: By state, in rich's words.
+STATE_COLOURS = {
     "held": "blue",
     "blocked": "blue",
     "completed": "green",
@@ -222,6 +223,12 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> None:
         out_lines(align([[column.title for column in columns], *cells], columns))
 
 
+def aligned(columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> list[str]:
+    """Return the lines of a table for somebody who reads it, however wide they are."""
+    cells = [[_cell(cell, relative) for cell in row] for row in rows]
+    return align([[column.title for column in columns], *cells], columns)
+
+
 def _cell(value: Cell, show_instant: Callable[[datetime], str]) -> str:
     if value is None or value == "":
         return "-"
@@ -261,7 +268,7 @@ def _draw(columns: Sequence[Column], rows: list[list[str]]) -> None:
         )
     drawn.expand = any(column.fills for column in columns)
     for row in rows:
-        drawn.add_row(*(Text(cell, style=_STATE_COLOURS.get(cell, "")) for cell in row))
+        drawn.add_row(*(Text(cell, style=STATE_COLOURS.get(cell, "")) for cell in row))
     with _writing():
         Console(file=sys.stdout, highlight=False).print(drawn)
 
@@ -357,5 +364,5 @@ def counting(total: int) -> Iterator[Callable[[int, int], None]]:
 def state(text: str) -> str:
     """Colour the name of a state."""
     codes = {"green": "32", "cyan": "36", "blue": "34", "yellow": "33", "red": "31"}
-    colour = codes.get(_STATE_COLOURS.get(text, ""), "")
+    colour = codes.get(STATE_COLOURS.get(text, ""), "")
     return paint(text, colour) if colour else text

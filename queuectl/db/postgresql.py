@@ -19,6 +19,7 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import NullPool
 
+from queuectl import extras
 from queuectl.db import schema
 from queuectl.db.files import adopt_folder
 from queuectl.db.server_errors import is_disconnect as is_disconnect
@@ -33,7 +34,7 @@ try:
 except ImportError as error:
     raise StoreError(
         "a PostgreSQL store needs the driver psycopg, which is not installed",
-        hint="in the checkout, run: pip install -e '.[postgresql]'",
+        hint=extras.how_to_install("postgresql"),
     ) from error
 from queuectl.db.server_connection import ServerConnection
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -56,6 +57,14 @@ class Status:
     overdue: int
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many jobs are in each state, and in each queue by the states of what has not ended."""
+
+    states: dict[State, int]
+    queues: list[QueueState]
+
+
 _LIVE = (
     State.HELD,
     State.BLOCKED,
@@ -78,35 +87,49 @@ def list_queues(store: Store) -> list[QueueState]:
     """Return every queue by name: what waits, runs and died there, and who serves it."""
 
     def work(connection: Connection) -> list[QueueState]:
-        counts = _count_live(connection) | _count_by_queue(connection, State.DEAD)
+        counted = _count_live(connection) | _count_by_queue(connection, State.DEAD)
         serving = workers.list_in(store, connection)
-        query = select(*(getattr(QueueRow, name) for name in _QUEUE_COLUMNS))
-        now = store.clock(connection)
-        return [
-            QueueState(
-                row.name,
-                row.paused_at,
-                row.max_running,
-                rate_of(row.rate_count, row.rate_seconds),
-                row.opens_at if is_closed(row.opens_at, row.rate_seconds, now) else None,
-                states={state: counts.get((row.name, state), 0) for state in (*_LIVE, State.DEAD)},
-                workers=[worker.id for worker in serving if worker.serves(row.name)],
-            )
-            for row in connection.execute(query.order_by(QueueRow.name))
-        ]
+        return _queue_states(store, connection, counted, (*_LIVE, State.DEAD), serving)
 
     return store.read(work)
 
 
+def tally_in(store: Store, connection: Connection, serving: Sequence[workers.Worker]) -> Tally:
+    """Count everything, inside a transaction that is already open; ``serving``: the workers."""
+    by_queue = _count_live(connection)
+    return Tally(
+        _count_states(connection, by_queue),
+        _queue_states(store, connection, by_queue, _LIVE, serving),
+    )
+
+
+def _queue_states(
+    store: Store,
+    connection: Connection,
+    counted: Mapping[tuple[str, State], int],
+    states: Collection[State],
+    serving: Sequence[workers.Worker],
+) -> list[QueueState]:
+    query = select(*(getattr(QueueRow, name) for name in _QUEUE_COLUMNS))
+    now = store.clock(connection)
+    return [
+        QueueState(
+            row.name,
+            row.paused_at,
+            row.max_running,
+            rate_of(row.rate_count, row.rate_seconds),
+            row.opens_at if is_closed(row.opens_at, row.rate_seconds, now) else None,
+            states={state: counted.get((row.name, state), 0) for state in states},
+            workers=[worker.id for worker in serving if worker.serves(row.name)],
+        )
+        for row in connection.execute(query.order_by(QueueRow.name))
+    ]
+
+
 def _status(connection: Connection, alive: list[workers.Worker]) -> Status:
     by_queue = _count_live(connection)
-    states = dict.fromkeys(State, 0)
-    for (_, state), count in by_queue.items():
-        states[state] += count
-    for state in _DONE:
-        states[state] = _count_done(connection, state)
     return Status(
-        states=states,
+        states=_count_states(connection, by_queue),
         queues=_queues(connection, by_queue),
         workers_alive=len(alive),
         stop_requested=any(worker.stop_mode in workers.STOP_MODES for worker in alive),
@@ -114,6 +137,17 @@ def _status(connection: Connection, alive: list[workers.Worker]) -> Status:
         next_due_at=_next_due(connection),
         overdue=_count_overdue(connection),
     )
+
+
+def _count_states(
+    connection: Connection, live: Mapping[tuple[str, State], int]
+) -> dict[State, int]:
+    states = dict.fromkeys(State, 0)
+    for (_, state), count in live.items():
+        states[state] += count
+    for state in _DONE:
+        states[state] = _count_done(connection, state)
+    return states
 
 
 def _count_live(connection: Connection) -> dict[tuple[str, State], int]:

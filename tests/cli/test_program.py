@@ -137,7 +137,7 @@ import sys
 from queuectl.cli import program
 sys.stdout = sys.stderr
 code = program.run(sys.argv[1:])
-heavy = {"sqlalchemy", "pydantic", "rich", "alembic"} & set(sys.modules)
+heavy = {"sqlalchemy", "pydantic", "rich", "textual", "alembic"} & set(sys.modules)
 print("heavy:", sorted(heavy), file=sys.__stdout__)
 """
 
@@ -148,6 +148,7 @@ HELP = [
     ["enqueue", "--help"],
     ["list", "--help"],
     ["logs", "--help"],
+    ["top", "--help"],
     ["dlq", "--help"],
     ["worker", "start", "--help"],
 ]

@@ -23,6 +23,7 @@ from queuectl.service import (
     dead_letters,
     explanation,
     jobs,
+    overview,
     pruning,
     queues,
     rescues,
@@ -221,6 +222,26 @@ def test_counts_read_indexes(store: Store) -> None:
     ):
         assert index in plans.of("SELECT", f"state = '{state}'", "count(*)")
     assert "SCAN jobs" not in plans.lines
+
+
+@pytest.mark.parametrize("names", [(), ("default", "other")])
+def test_a_live_screen_reads_no_more_than_it_shows(store: Store, names: tuple[str, ...]) -> None:
+    tally = store.read(lambda connection: counts.tally_in(store, connection, []))
+
+    plans = plans_of(
+        store,
+        lambda: store.read(
+            lambda connection: overview.read_in(
+                store, connection, limit=10, queues=names, seen=[1, 2], tally=tally
+            )
+        ),
+    )
+
+    assert "COVERING INDEX ix_jobs_finished" in plans.of("SELECT jobs.seq", "state = 'completed'")
+    assert "INDEX ix_jobs_pending (queue=?)" in plans.of("SELECT jobs.seq", "state = 'pending'")
+    assert "INDEX ix_jobs_due" in plans.of("SELECT jobs.seq", "'scheduled'")
+    assert "SCAN jobs" not in plans.lines
+    assert "SCAN attempts" not in plans.lines
 
 
 def test_finding_a_job_reads_the_index_of_ids(store: Store) -> None:

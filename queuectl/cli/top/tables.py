@@ -1,0 +1,88 @@
+"""Tables that take rows and change only what differs; the chosen row stays chosen when it moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+from textual.widgets import DataTable
+
+from queuectl.cli import render
+from queuectl.cli.top import keys
+from queuectl.cli.top.snapshot import Row
+
+#: More new and gone rows than that, and all are put there anew: taking one out costs a look at all.
+_FEW = 30
+
+
+class Rows(DataTable[Text]):
+    """A table of rows that have keys."""
+
+    BINDINGS = keys.ROWS
+
+    def __init__(self, titles: Sequence[str], key_title: str, *, id: str) -> None:
+        super().__init__(cursor_type="row", id=id)
+        self._titles = titles
+        self._key_place = titles.index(key_title)
+        #: What stands there, in its order.
+        self._rows: dict[str, Row] = {}
+
+    @property
+    def chosen(self) -> str | None:
+        """The key of the row under the cursor."""
+        names = list(self._rows)
+        return names[self.cursor_row] if 0 <= self.cursor_row < len(names) else None
+
+    def show_rows(self, rows: Sequence[Row]) -> None:
+        """Let the table hold these rows in this order."""
+        wanted = {row.key: row for row in rows}
+        if self.columns and list(wanted.items()) == list(self._rows.items()):
+            return
+        for title in () if self.columns else self._titles:
+            self.add_column(Text(title), key=title)
+        # Who stands on the first row looks at what comes first, whatever that is.
+        chosen = self.chosen if self.cursor_row > 0 else None
+        before, self._rows = self._rows, wanted
+        gone, new = before.keys() - wanted.keys(), wanted.keys() - before.keys()
+        if len(gone) + len(new) > _FEW:
+            self._put_anew()
+        else:
+            self._put_changes(before)
+        if chosen in wanted and chosen != self.chosen:
+            self.move_cursor(row=list(wanted).index(chosen))
+
+    def _put_anew(self) -> None:
+        scrolled = self.scroll_y
+        self.clear()
+        for row in self._rows.values():
+            self.add_row(*_draw(row), key=row.key)
+        self.call_after_refresh(self.scroll_to, y=scrolled, animate=False)
+
+    def _put_changes(self, before: dict[str, Row]) -> None:
+        order = [key for key in before if key in self._rows]
+        for key in before.keys() - self._rows.keys():
+            self.remove_row(key)
+        for row in self._rows.values():
+            if row.key not in before:
+                self.add_row(*_draw(row), key=row.key)
+                order.append(row.key)
+            elif row != before[row.key]:
+                self._change(before[row.key], row)
+        if order != list(self._rows):
+            places = {key: place for place, key in enumerate(self._rows)}
+            self.sort(self._titles[self._key_place], key=lambda cell: places[cell.plain])
+
+    def _change(self, before: Row, row: Row) -> None:
+        cells = zip(self._titles, before.cells, row.cells, _draw(row), strict=True)
+        for title, old, new, drawn in cells:
+            if old != new or before.state != row.state:
+                self.update_cell(row.key, title, drawn, update_width=len(old) != len(new))
+
+
+def _draw(row: Row) -> list[Text]:
+    """Return the cells as texts in which nothing is markup; the first bears the state's colour."""
+    colours = [render.STATE_COLOURS.get(row.state, ""), *[""] * (len(row.cells) - 1)]
+    return [
+        Text(cell, style=colour, no_wrap=True)
+        for cell, colour in zip(row.cells, colours, strict=True)
+    ]
