@@ -86,11 +86,8 @@ def test_each_role_can_do_its_work_and_no_more(queuectl: Program, url_of: UrlOf)
         assert_refused(queuectl, client, *words)
     assert_refused(queuectl, client, "worker", "start", "--drain")
 
-    queuectl("--db", worker, "worker", "start", "--drain")
-    queuectl("--db", worker, "worker", "stop")
-    queuectl("--db", worker, "worker", "start", "--detach")
-    queuectl("--db", worker, "worker", "scale", "2")
-    queuectl("--db", worker, "worker", "drain")
+    for line in ("start --drain", "stop", "start --detach", "scale 2", "drain"):
+        queuectl("--db", worker, "worker", *line.split())
     lease = ["config", "set", "lease", "10"]
     for words in (["enqueue", "--", "true"], ["dlq", "retry", "--all"], lease):
         assert_refused(queuectl, worker, *words)
