@@ -28,7 +28,7 @@ class Lookout:
         #: The poll behind the bell; jittered, so that many idle workers do not look at once.
         self.poll_seconds = poll_seconds
         self.at = 0.0
-        #: Whether the last turn that was to find something did. Such a worker claims at the next
+        #: Whether it got the last job that it went for. Such a worker claims at the next
         #: bell without a look before, which is 0.3 ms sooner; the others do not crowd it.
         self.is_lucky = False
         #: How many looks in a row found nothing, though the bell had rung.
@@ -60,8 +60,14 @@ class Lookout:
         self._rang = False
         self.at = now + self._pause(next_due_at)
 
-    def claimed(self, count: int) -> None:
-        """A turn that was to find something has claimed so many jobs."""
+    def claimed(self, count: int, *, settled: bool = False) -> None:
+        """A turn has claimed so many jobs; ``settled``: it had something else to do as well.
+
+        Such a turn that claims nothing was not in vain: nobody had said that there is a job.
+        """
+        self._rang = False
+        if settled and not count:
+            return
         self.is_lucky = count > 0
         self._vain = 0 if count else self._vain + 1
 

@@ -288,7 +288,7 @@ class Worker:
         self._options = turn.options
         self._ticker.told(turn.next_tick_at)
         self._log.tell_turn(self._ended, turn)
-        self._ended = []
+        settled, self._ended = bool(self._ended), []
         self._courier.settled(turn.decisions)
         self._courier.dropped(item.claim.mark for item in turn.lost)
         self._slots.settled(self._courier.marks())
@@ -296,7 +296,7 @@ class Worker:
             self._hungry = True
         elif wanted:
             self._hungry = len(turn.claims) >= wanted
-            self._lookout.claimed(len(turn.claims))
+            self._lookout.claimed(len(turn.claims), settled=settled)
             self._barred = not turn.claims and not idle
         if not self._hungry:
             self._lookout.soon()  # one look tells when the next job is due

@@ -79,6 +79,18 @@ def test_who_got_a_job_last_claims_at_the_next_ring_without_a_look() -> None:
     assert not lookout.is_lucky
 
 
+def test_a_turn_that_settles_and_finds_nothing_more_is_not_in_vain() -> None:
+    lookout = Lookout(5.0)
+    lookout.rang(100.0, free=True)
+    lookout.claimed(1)
+
+    lookout.claimed(0, settled=True)
+    lookout.looked(100.01, due=False, next_due_at=None)
+
+    assert lookout.is_lucky
+    assert rung(lookout, 100.02) == 0
+
+
 def test_a_worker_without_room_looks_later_for_a_stop_alone() -> None:
     assert rung(Lookout(5.0), 100.0, free=False) == pytest.approx(BUSY_LOOK_SECONDS)
 
