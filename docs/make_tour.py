@@ -3,7 +3,7 @@
     python docs/make_tour.py          rewrite docs/tour.md
     python docs/make_tour.py --check  exit 1 if it is no longer true
 
-The blocks behind ``<!-- typed -->`` are one session: a bash in a pseudo-terminal of 120 columns and
+The blocks behind ``<!-- typed -->`` are one session: a bash in a pseudo-terminal of 140 columns and
 a new home folder, in which each command is typed when the one before has ended. What is asked there
 is answered with ``y``. What differs from one run to the next (ids, instants, durations, process
 numbers) stands as it came, and is not compared.
@@ -25,7 +25,7 @@ _PROMPT = "ann@laptop> "
 _QUESTION = " [y/N] "
 #: The longest that one command may take, in seconds.
 _PATIENCE_SECONDS = 30
-_ROWS, _COLUMNS = 40, 120
+_ROWS, _COLUMNS = 40, 140
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x07")
 #: What differs here besides what differs in the README.
 _VARYING = (

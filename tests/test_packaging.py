@@ -35,7 +35,9 @@ def run(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str
 def pins(lock: str) -> dict[str, str]:
     """The names and versions that a lock holds."""
     text = (ROOT / lock).read_text()
-    return dict(re.findall(r"^([a-z0-9-]+)==([^ \\]+)", text, flags=re.MULTILINE))
+    return dict(
+        re.findall(r"^([a-z0-9-]+)(?:\[[a-z0-9,-]+\])?==([^ \\]+)", text, flags=re.MULTILINE)
+    )
 
 
 def project() -> dict[str, Any]:

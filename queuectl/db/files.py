@@ -67,7 +67,7 @@ def adopt_folder(location: StoreLocation, store_id: str) -> None:
     """Make the folder that a server's URL names a link to the one of its database.
 
     Several URLs may lead to one database, and their workers must find each other's locks; and a
-    URL may come to lead to another database, whose jobs have the same numbers. Costs two system
+    URL may come to lead to another database, whose jobs have the same numbers. Costs ten system
     calls once it is done. Raises StoreError.
     """
     if not _ID.fullmatch(store_id):
@@ -77,6 +77,8 @@ def adopt_folder(location: StoreLocation, store_id: str) -> None:
     try:
         with suppress(OSError):  # it is no link yet
             if link.readlink() == Path(folder.name) and folder.is_dir():
+                # Whoever put the link there may not have come further, or been killed.
+                prepare_side_files(location)
                 return
         _create_folders(link.parent)
         _move_into(link, folder)

@@ -254,7 +254,7 @@ def _record_apart() -> None:
 
 
 def _go_on_when_cut_off() -> None:
-    _put(lease.Lease, "renew", lambda self, store, seconds, begun, factor=1: None)
+    _put(lease.Lease, "_spend_at", lambda self, instant: None)
     _put(supervisor.Supervisor, "_judge_silence", lambda self, now: None)
 
 

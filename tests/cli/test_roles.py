@@ -122,7 +122,8 @@ def test_each_role_can_do_its_work_and_no_more(queuectl: Program, url_of: UrlOf)
     states = [job["state"] for job in queuectl("--db", reader, "list", "--json").json]
     assert sorted(states) == ["completed", "completed", "completed", "dead"]
     assert_refused(queuectl, worker, "queue", "rate", "rated", "none")
-    assert_refused(queuectl, reader, "set", "--all", "priority=5")
+    queuectl("--db", owner, "enqueue", "--hold", "--", "true")
+    assert_refused(queuectl, reader, "set", "last", "priority=5")
 
 
 def test_a_client_may_let_jobs_wait_for_others_and_a_worker_lets_them_go(

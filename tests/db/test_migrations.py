@@ -135,6 +135,15 @@ def new_store(kind: str, sqlite_location: StoreLocation) -> Iterator[StoreLocati
         yield locate_store(url, {})
 
 
+def _as_before_terms(rows: dict[str, list[tuple[Any, ...]]]) -> dict[str, list[tuple[Any, ...]]]:
+    """0009 knows no attempt that stalled: on the way down it becomes one that timed out."""
+    attempts = [
+        tuple("timed out" if value == "stalled" else value for value in row)
+        for row in rows["attempts"]
+    ]
+    return {**rows, "attempts": attempts}
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_rows_outlive_each_revision_on_its_way_down_and_up(
     kind: str, sqlite_location: StoreLocation
@@ -145,7 +154,7 @@ def test_rows_outlive_each_revision_on_its_way_down_and_up(
         schema.upgrade(location)
         with closing(open_store(location)) as store:
             populate(store)
-        before = kept_rows(location)
+        before = _as_before_terms(kept_rows(location))
 
         for newer, older in itertools.pairwise(revisions):
             migrate(location, command.downgrade, older)
@@ -155,7 +164,7 @@ def test_rows_outlive_each_revision_on_its_way_down_and_up(
             migrate(location, command.downgrade, older)
 
             assert schema.stored_revision(location) == older
-            assert down == up == before
+            assert down == up == before  # what was not known there comes back as what it became
 
         assert schema.upgrade(location)
         assert schema.check(location) == []

@@ -129,8 +129,16 @@ def test_a_worker_that_dies_is_replaced_up_to_the_new_number(
         os.kill(worker.pid, signal.SIGKILL)
     supervisor.wait_for("worker-died", 3)
 
+    old = {worker.id for worker in before.workers}
+    # The dead are listed until they have been taken back.
+    wait_until(
+        lambda: all(
+            worker.id not in old
+            for found in service.list_supervisors(store)
+            for worker in found.workers
+        )
+    )
     after = reaches(store, 3)
-    assert {worker.id for worker in after.workers}.isdisjoint(w.id for w in before.workers)
     assert {worker.wanted for worker in after.workers} == {3}
 
 

@@ -24,7 +24,8 @@ MAIN: list[BindingType] = [
     Binding("p", "pause", "Pause", tooltip="Pause or resume the queue"),
     Binding("c", "cancel", "Cancel", tooltip="Cancel the job; asks first"),
     Binding("r", "retry", "Retry", tooltip="Queue a job again that has ended"),
-    Binding("F", "freeze", "Freeze", tooltip="Stop a running job's processes, or let them go on"),
+    # The footer has room for 80 columns; the help has it too.
+    Binding("F", "freeze", "Freeze a running job's processes, or let them go on", show=False),
     Binding("slash", "filter", "Filter", key_display="/"),
     Binding("escape", "show_all", "No filter", show=False),
     Binding("question_mark", "help", "Help", key_display="?"),
