@@ -11,6 +11,7 @@ from typing import Any
 import pexpect
 import pytest
 
+from queuectl.domain.terms import FIELDS
 from tests.cli.conftest import Program
 from tests.waiting import wait_until
 
@@ -69,6 +70,26 @@ sed -i 's/"priority": 0/"priority": 7/; s/"x"/"y"/; s/"command": "true"/"command
     assert not Path((filled.folder / "folder").read_text().strip()).exists()
     filled.drain()
     assert filled("logs", "a").out == "hi\n"
+
+
+def test_a_job_with_its_own_backoff_is_edited_with_all_that_counts_as_its_failure(
+    filled: Program,
+) -> None:
+    own = ("--backoff", "fixed", "--backoff-base", "0.5", "--retry-on", "75")
+    filled("enqueue", "--hold", *own, "--id", "b", "--", "true")
+    script = """cp "$1" shown
+sed -i 's/"priority": 0/"priority": 7/; s/"jitter": null/"jitter": "20%"/
+s/"expect": null/"expect": "^done"/; s/"stall": null/"stall": "10m"/' "$1" """
+
+    finish(edit(filled, script, "b"))
+
+    job = filled("show", "b", "--json").json
+    assert (job["priority"], job["backoff"], job["backoff_base"]) == (7, "fixed", 0.5)
+    assert (job["jitter"], job["expect"], job["stall_seconds"]) == (0.2, "^done", 600)
+    assert job["retry_on"] == [75]
+    shown = (filled.folder / "shown").read_text()
+    for name in FIELDS:
+        assert f'"{name}": ' in shown
 
 
 def test_nobody_starts_a_job_while_it_is_edited(filled: Program) -> None:
