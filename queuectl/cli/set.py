@@ -148,8 +148,9 @@ def in_words(field: str, text: str, key: str) -> str:
 
     ``key`` is what the field was called. Raises InvalidInput.
     """
-    if text.strip().lower() in ("none", "now"):
-        return "none" if field == "run_at" else text  # a job without a time is due now
+    word = text.strip().lower()
+    if word == "none":
+        return text
     if field == "run_at":
-        return dates.parse_when(text, key)
+        return datetime.now(UTC).isoformat() if word == "now" else dates.parse_when(text, key)
     return dates.parse_deadline(text, key) if field == "deadline" else text

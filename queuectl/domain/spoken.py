@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
 
-_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _MONTHS = (
     *("jan", "feb", "mar", "apr", "may", "jun"),
     *("jul", "aug", "sep", "oct", "nov", "dec"),
@@ -79,6 +79,8 @@ class Spoken:
     def text(self) -> str:
         """The same in the plainest words."""
         date = self.date
+        if self.weekday is not None:  # not all short names are known to all who read them
+            date = date.replace(date.split()[-1], _WEEKDAYS[self.weekday])
         if self.month is not None:
             date = f"{self.day} {_MONTHS[self.month - 1]} {self.year or ''}".rstrip()
         clock = "" if self.clock is None else f"{self.clock:%H:%M:%S}"
@@ -141,24 +143,27 @@ def _read_day(text: str, days: Sequence[str]) -> re.Match[str] | None:
 
 def _spoken(day: re.Match[str], clock: re.Match[str] | None) -> Spoken:
     parts = day.groupdict()
-    weekday, month, year, number = (
-        parts.get(name) for name in ("weekday", "month", "year", "day")
-    )
+    weekday, month, year, number = (parts.get(name) for name in ("weekday", "month", "year", "day"))
     zone = "" if clock is None else clock.groupdict().get("zone") or ""
     return Spoken(
         date=parts["date"],
         clock=None if clock is None else _clock(clock.groupdict()),
         zone="UTC" if zone.isalpha() else zone,
-        weekday=None if weekday is None else _WEEKDAYS.index(weekday[:3]),
+        weekday=None if weekday is None else _number(weekday, _WEEKDAYS),
         year=None if year is None else int(year),
         month=None if month is None else _month(month),
         day=None if number is None else int(number),
     )
 
 
+def _number(text: str, names: Sequence[str]) -> int:
+    """Return the place of the name that begins with the same three letters."""
+    return next(place for place, name in enumerate(names) if name[:3] == text[:3])
+
+
 def _month(text: str) -> int:
     if not text.isdigit():
-        return _MONTHS.index(text[:3]) + 1
+        return _number(text, _MONTHS) + 1
     if not 1 <= int(text) <= 12:
         raise ValueError("names no time: months are 01 to 12")
     return int(text)

@@ -249,11 +249,15 @@ def test_a_delay_and_a_deadline_are_said_back_as_instants(queuectl: Program) -> 
     many = queuectl("enqueue", "--in", "1h", "--each", "-", "echo", given="x\ny\n")
 
     job = queuectl("show", "a", "--json").json
+    asked_for = {
+        name: datetime.fromisoformat(asked.json[name]).astimezone()
+        for name in ("run_at", "deadline")
+    }
     for name, word in (("run_at", "due"), ("deadline", "deadline")):
         local = datetime.fromisoformat(job[name]).astimezone()
         assert f"note: {word} {local:%a %Y-%m-%d %H:%M:%S %Z} (in " in done.err
         assert f"{word:<11} {job[name]}" in queuectl("show", "a").out
-        assert f"note: {word} {datetime.fromisoformat(asked.json[name]):%a %Y-%m-%d}" in asked.err
+        assert f"note: {word} {asked_for[name]:%a %Y-%m-%d %H:%M:}" in asked.err
     assert "note: due" not in again.err
     assert many.err.count("note: due ") == 1
     queuectl("enqueue", "--id", "b", "--hold", "true")

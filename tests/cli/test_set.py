@@ -74,8 +74,14 @@ def test_what_counts_as_its_failure_can_be_changed_and_taken_away(filled: Progra
     again = filled("set", "a", *words)
 
     expected = {
-        **{"backoff": "linear", "backoff_base": 300, "jitter": 0.2, "retry_on": [75, 124]},
-        **{"no_retry_on": [], "expect": "^done", "fail_if": "ERROR", "expect_file": "out"},
+        "backoff": "linear",
+        "backoff_base": 300,
+        "jitter": 0.2,
+        "retry_on": [75, 124],
+        "no_retry_on": [],
+        "expect": "^done",
+        "fail_if": "ERROR",
+        "expect_file": "out",
         "stall_seconds": 600,
     }
     assert [expected.items() <= job.items() for job in done.json] == [True, True]
@@ -246,10 +252,10 @@ def test_each_field_of_a_request_can_be_changed_or_says_why_not() -> None:
 
 
 def test_the_help_names_each_key_and_how_it_is_called(queuectl: Program) -> None:
-    shown = " ".join(queuectl("set", "--help").out.split())
+    shown = queuectl("set", "--help").out
 
-    assert "Usage: queuectl set [OPTIONS] [ID]... KEY=VALUE... " in shown
-    assert f"Keys: {', '.join(_KEYS)}." in shown
+    assert shown.startswith("Usage: queuectl set [OPTIONS] [ID]... KEY=VALUE...\n")
+    assert f"Keys:{','.join(_KEYS)}." in "".join(shown.split())
     assert "pause [OPTIONS] NAME...\n" in queuectl("schedule", "pause", "--help").out
 
 
