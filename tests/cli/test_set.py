@@ -264,7 +264,7 @@ def test_keys_queues_and_jobs_are_completed(filled: Program) -> None:
         variables = {"_QUEUECTL_COMPLETE": "fish"}
         return [line.partition("\t")[0] for line in filled(*words, variables=variables).lines]
 
-    assert complete("set", "pr") == ["last", "priority="]
+    assert complete("set", "pr") == ["priority="]
     assert {"a", "later", "queue="} <= set(complete("set", ""))
     assert complete("set", "a", "queue=f") == ["queue=f"]
     assert complete("set", "a", "tags=") == ["tags=x"]
