@@ -142,7 +142,7 @@ esac
 """
     terminal = edit(filled, script)
 
-    for problem in ("not valid JSON: line 6", "'high' must be a valid integer", "'env' cannot be"):
+    for problem in ("not valid JSON: line 8", "'high' must be a valid integer", "'env' cannot be"):
         terminal.expect(problem)
         terminal.expect("edit it again")
         assert show(filled)["state"] == "held"
