@@ -54,6 +54,8 @@ _OPTIONS = (
     "retention-cancelled",
     "retention-dead",
 )
+#: What domain/terms.py defines.
+_BACKOFFS = ("exponential", "linear", "fixed")
 
 #: What ``set`` changes, by domain/changes.py; a test holds the two together.
 _KEYS = (
@@ -65,6 +67,14 @@ _KEYS = (
     "run-at",
     "delay",
     "backoff-base",
+    "backoff",
+    "jitter",
+    "retry-on",
+    "no-retry-on",
+    "expect",
+    "fail-if",
+    "expect-file",
+    "stall",
     "cwd",
     "name",
     "tags",
@@ -186,7 +196,9 @@ def complete_setting(ctx: typer.Context, incomplete: str) -> Candidates:
     key, equals, value = incomplete.partition("=")
     if equals:
         asked = {"queue": complete_queue, "tag": complete_tag, "tags": complete_tag}.get(key)
-        found = asked(ctx, value) if asked is not None else []
+        found = [(word, "") for word in _BACKOFFS] if key == "backoff" else []
+        if asked is not None:
+            found = asked(ctx, value)
         return [(f"{key}={name}", text) for name, text in found if name.startswith(value)]
     keys = [(f"{name}=", "") for name in _KEYS if name.startswith(key)]
     return [*complete_job(ctx, incomplete), *keys]

@@ -166,7 +166,7 @@ def _read(path: Path, shown: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidInput(f"{key[:40]!r} is given twice", hint="give each key once")
         given[field] = value
     return {
-        field: in_words(field, value) if isinstance(value, str) else value
+        field: in_words(field, value, field) if isinstance(value, str) else value
         for field, value in given.items()
         if field not in shown or value != shown[field]
     }

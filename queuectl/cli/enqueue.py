@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -150,7 +151,7 @@ def enqueue(
         "after_failure": after_failure,
     }
     if run_at is not None:
-        fields["run_at"] = dates.parse_when(run_at, "--run-at")
+        fields["run_at"] = dates.parse_when(run_at, job_options.option_of("run_at"))
     if deadline is not None:
         fields["deadline"] = dates.parse_deadline(deadline)
     if stdin:
@@ -172,7 +173,7 @@ def enqueue(
     elif each is not None:
         base = job_options.plain_request([per_line.SAMPLE], {**fields, "id": None, "unique": None})
         read = per_line.reader_of(words or [], base, id, unique, null=null)
-        _enqueue_file(ctx, each, read, how)
+        _enqueue_file(ctx, each, read, how, base)
     else:
         _enqueue_one(ctx, _request(ctx, words or [], fields), how)
 
@@ -275,13 +276,19 @@ def _enqueue_one(ctx: typer.Context, job: request.JobRequest, how: _How) -> None
         render.json_value(objects.job_object(jobs.find_by_ids(store, receipt.ids)[0]))
     elif not how.follow:
         render.out(receipt.ids[0])
-    if job.run_at is not None and receipt.new:
-        render.note(f"due {dates.tell(job.run_at)}")
+    _tell_times(store, job, receipt)
     _tell(store, receipt)
     how.go_on(store, receipt.ids)
 
 
-def _enqueue_file(ctx: typer.Context, name: str, read: batch.Reader, how: _How) -> None:
+def _enqueue_file(
+    ctx: typer.Context,
+    name: str,
+    read: batch.Reader,
+    how: _How,
+    base: request.JobRequest | None = None,
+) -> None:
+    """Enqueue the jobs of a file; ``base`` has what all of them have, if that was said."""
     cwd = job_options.current_folder()
     with _opened(name) as file:
         requests = _named("stdin" if name == "-" else name, read(file))
@@ -294,6 +301,8 @@ def _enqueue_file(ctx: typer.Context, name: str, read: batch.Reader, how: _How) 
         render.json_array(objects.job_objects(store, receipt.ids))
     else:
         render.out_lines(receipt.ids)
+    if base is not None:
+        _tell_times(store, base, receipt)
     _tell(store, receipt)
     how.go_on(store, receipt.ids)
 
@@ -337,6 +346,21 @@ def _open_for(ctx: typer.Context, *, as_json: bool) -> engine.Store:
     if as_json:
         jobs.require_reading(store)
     return store
+
+
+def _tell_times(store: engine.Store, job: request.JobRequest, receipt: jobs.Receipt) -> None:
+    """Say when a new job is due, and its deadline, as instants, if anything was said of them."""
+    run_at, deadline = job.run_at, job.deadline
+    if not receipt.new or (run_at is None and not job.delay and deadline is None):
+        return
+    if job.delay or isinstance(deadline, float):  # so long after it was stored
+        old = {*receipt.existing, *receipt.unique}
+        with suppress(StoreError):  # it is stored, whether or not this can be told
+            [stored] = jobs.find_by_ids(store, [next(new for new in receipt.ids if new not in old)])
+            run_at, deadline = stored.run_at if job.delay else run_at, stored.deadline
+    for word, instant in (("due", run_at), ("deadline", deadline)):
+        if isinstance(instant, datetime):
+            render.note(f"{word} {dates.tell(instant)}")
 
 
 def _tell(store: engine.Store, receipt: jobs.Receipt) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,7 +49,7 @@ Backoff = Annotated[
 ]
 
 
-def _parse_base(text: str) -> float:
+def parse_base(text: str) -> float:
     """Return a number, or the seconds of a duration; raises ValueError."""
     with suppress(ValueError):
         return float(text)
@@ -64,7 +65,7 @@ BackoffBase = Annotated[
         "--backoff-base",
         metavar="B",
         help="What the pauses are made of: 2, 30s, 5m.",
-        parser=_parse_base,
+        parser=parse_base,
     ),
 ]
 Jitter = Annotated[
@@ -153,8 +154,8 @@ Words = Annotated[
     ),
 ]
 
-#: The option of a job's field, where it is not called as the field is.
-_OPTIONS = {"tags": "tag"}
+#: The options of a job's field, where there are several or it is not called as the field is.
+_OPTIONS = {"tags": ("tag",), "run_at": ("run-at", "at"), "delay": ("delay", "in")}
 
 
 def plain_request(words: list[str], fields: dict[str, Any]) -> request.JobRequest:
@@ -184,8 +185,10 @@ def terms_given(ctx: typer.Context) -> dict[str, Any]:
 
 
 def option_of(field: str) -> str:
-    """Return the option that gives a field of a job."""
-    return "--" + _OPTIONS.get(field, field).replace("_", "-")
+    """Return the option that gives a field of a job; of two names the one that was typed."""
+    names = [f"--{name.replace('_', '-')}" for name in _OPTIONS.get(field, (field,))]
+    typed = (word.partition("=")[0] for word in sys.argv[1:])  # the parser does not keep it
+    return next((word for word in typed if word in names), names[0])
 
 
 def _variable(text: str) -> tuple[str, str]:

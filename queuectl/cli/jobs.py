@@ -141,7 +141,7 @@ def facts(location: StoreLocation, history: jobs.JobHistory) -> list[tuple[str, 
         ("timeout", _duration(job.timeout_seconds)),
         *terms.facts(job.terms, job.backoff_base),
         ("created", _at(job.created_at)),
-        ("due", _at(job.run_at) if job.state in ("scheduled", "failed", "pending") else ""),
+        ("due", _at(job.run_at) if _is_due(job) else ""),
         ("deadline", _at(job.deadline) + _overdue(job)),
         ("claimed", f"{_at(job.claimed_at)} by {job.worker_id}" if job.claimed_at else ""),
         ("frozen", _at(job.frozen_at)),
@@ -156,6 +156,13 @@ def facts(location: StoreLocation, history: jobs.JobHistory) -> list[tuple[str, 
         ("output", escape_line(str(_log_path(location, job) or ""))),
     ]
     return [(name, text) for name, text in told if text]
+
+
+def _is_due(job: domain.Job) -> bool:
+    """Whether there is a time to tell of: one that waits for something else may have none."""
+    if job.state in ("held", "blocked"):
+        return job.run_at > job.created_at
+    return job.state in ("scheduled", "failed", "pending")
 
 
 def _origin(job: domain.Job) -> str:

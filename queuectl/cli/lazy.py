@@ -132,6 +132,8 @@ def _no_type(ctx: Any) -> str:
 
 
 def _usage_pieces(argument: Any, ctx: Any) -> list[str]:
+    if argument.metavar.endswith("..."):
+        return [argument.metavar]  # it says itself what may be left out
     name = argument.metavar + ("..." if argument.nargs == -1 else "")
     return [name if argument.required else f"[{name}]"]
 

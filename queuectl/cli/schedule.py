@@ -42,7 +42,7 @@ Name = Annotated[
 Names = Annotated[
     list[str],
     typer.Argument(
-        metavar="NAME...",
+        metavar="NAME",
         help="Schedules.",
         autocompletion=completion.complete_schedule,
         show_default=False,

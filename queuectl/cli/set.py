@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
-from queuectl.cli import completion, dates, render, selection
+from queuectl.cli import completion, dates, job_options, render, selection
 from queuectl.db import engine
 from queuectl.domain import changes, request
 from queuectl.domain import selection as domain_selection
@@ -24,7 +25,7 @@ _Words = Annotated[
     typer.Argument(
         metavar="[ID]... KEY=VALUE...",
         help="Jobs, by id, by any unique beginning of it, or: last. Keys: "
-        f"{', '.join(key for key in changes.known_keys() if key != 'delay')}.",
+        f"{', '.join(changes.known_keys())}.",
         autocompletion=completion.complete_setting,
         show_default=False,
     ),
@@ -33,7 +34,7 @@ _Words = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """Which jobs somebody named, and the texts of the fields that they are to have."""
+    """Which jobs somebody named, and the texts that they are to have, by their keys."""
 
     selection: domain_selection.Selection
     texts: dict[str, str]
@@ -127,16 +128,29 @@ def _read(texts: Mapping[str, str]) -> dict[str, Any]:
         raise InvalidInput(
             "nothing to set was given", hint="write KEY=VALUE, as in: queuectl set last priority=5"
         )
-    return {field: changes.read_text(field, in_words(field, text)) for field, text in texts.items()}
+    given: dict[str, Any] = {}
+    for key, text in texts.items():
+        field = changes.field_of(key)
+        given[field] = changes.read_text(field, in_words(field, _number(field, text), key))
+    return given
 
 
-def in_words(field: str, text: str) -> str:
+def _number(field: str, text: str) -> str:
+    """Return ``5m`` as the number that it is as a base of pauses; other texts as they are."""
+    if field == "backoff_base":
+        with suppress(ValueError):
+            return repr(job_options.parse_base(text))
+    return text
+
+
+def in_words(field: str, text: str, key: str) -> str:
     """Return what ``tomorrow 9:00`` means where a field is a time; other texts as they are.
 
-    Raises InvalidInput.
+    ``key`` is what the field was called. Raises InvalidInput.
     """
-    if text.strip().lower() in ("none", "now"):
-        return "none" if field == "run_at" else text  # a job without a time is due now
+    word = text.strip().lower()
+    if word == "none":
+        return text
     if field == "run_at":
-        return dates.parse_when(text, "run-at")
-    return dates.parse_deadline(text, "deadline") if field == "deadline" else text
+        return datetime.now(UTC).isoformat() if word == "now" else dates.parse_when(text, key)
+    return dates.parse_deadline(text, key) if field == "deadline" else text

@@ -20,6 +20,8 @@ from pydantic_core import ErrorDetails
 from queuectl.domain.durations import parse_duration
 from queuectl.domain.job import Job, State
 from queuectl.domain.request import JobRequest, describe_problem, validate_request
+from queuectl.domain.terms import FIELDS as TERMS
+from queuectl.domain.terms import Backoff, write_terms
 from queuectl.errors import InvalidInput, InvalidJob
 
 #: Where a job waits, and can be changed: nobody holds a claim.
@@ -37,8 +39,9 @@ FIXED = {
 }
 #: Other names of fields, as options of ``enqueue`` have them.
 ALIASES = {"at": "run_at", "in": "delay", "tag": "tags"}
-#: What a request says that no column of a job holds: another field follows from it, or it has rows.
-_BESIDE = ("delay", "tags")
+#: What a request says that no column of a job holds: another field follows from it, it has rows, or
+#: it stands with others in one column.
+_BESIDE = ("delay", "tags", *TERMS)
 
 
 def attribute_of(field: str) -> str:
@@ -52,7 +55,7 @@ def _is_kept(field: str) -> bool:
 
 #: The fields that can be changed, in the order of a request.
 FIELDS = tuple(name for name in JobRequest.model_fields if name not in FIXED and _is_kept(name))
-#: Those that stand in a job's own row.
+#: Those that have a column of their own.
 COLUMNS = {name: attribute_of(name) for name in FIELDS if name not in _BESIDE}
 
 
@@ -77,21 +80,23 @@ def field_of(key: str) -> str:
 
 
 def split_words(words: Iterable[str]) -> tuple[list[str], dict[str, str]]:
-    """Return the ids among these words, and the texts of the fields that the others set.
+    """Return the ids among these words, and the texts that the others give, by their keys.
 
     Raises InvalidInput for a key that is unknown, fixed or given twice.
     """
     ids: list[str] = []
     texts: dict[str, str] = {}
+    fields: set[str] = set()
     for word in words:
         key, equals, text = word.partition("=")
         if not equals:
             ids.append(word)
             continue
         field = field_of(key)
-        if field in texts:
+        if field in fields:
             raise InvalidInput(f"{key[:40]!r} is given twice", hint="give each key once")
-        texts[field] = text
+        fields.add(field)
+        texts[key.strip()] = text
     return ids, texts
 
 
@@ -134,7 +139,8 @@ def _problems(field: str, value: Any) -> list[ErrorDetails]:
 
 def resolve(given: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     """Return the changes with instants in the place of durations from now; raises InvalidJob."""
-    validate_request({"command": "true", **given})
+    # Whether a base below 1 will do is a matter of the job's own backoff: ``judge`` looks at both.
+    validate_request({"command": "true", "backoff": Backoff.FIXED.value, **given})
     fields = dict(given)
     delay = fields.pop("delay", None)
     if delay is not None:
@@ -165,10 +171,13 @@ def judge(job: Job, tags: list[str], fields: Mapping[str, Any]) -> JobRequest:
 
 def described(job: Job, tags: list[str]) -> dict[str, Any]:
     """Return what can be changed of a job, as the fields of a JSON job."""
+    terms = write_terms(job.terms)
     found: dict[str, Any] = {}
     for name in FIELDS:
         if name == "tags":
             found[name] = tags
+        elif name in terms:
+            found[name] = terms[name]
         elif name in COLUMNS:
             found[name] = _plain(getattr(job, COLUMNS[name]))
     return found

@@ -107,6 +107,20 @@ def read_terms(kept: Mapping[str, Any] | None) -> Terms:
     )
 
 
+def write_terms(terms: Terms) -> dict[str, Any]:
+    """Return terms by the names of FIELDS, as a JSON job may have them; None: it brings none."""
+    return {
+        "backoff": terms.backoff.value,
+        "jitter": terms.jitter or None,
+        "retry_on": list(terms.retry_on) or None,
+        "no_retry_on": list(terms.no_retry_on) or None,
+        "expect": terms.expect,
+        "fail_if": terms.fail_if,
+        "expect_file": terms.expect_file,
+        "stall": terms.stall_seconds,
+    }
+
+
 def _list(codes: Sequence[int]) -> str:
     return ",".join(map(str, codes))
 

@@ -19,7 +19,10 @@ from queuectl.db.models import JobRow, TagRow
 from queuectl.domain import changes
 from queuectl.domain.changes import CHANGEABLE
 from queuectl.domain.job import Job, State
+from queuectl.domain.request import JobRequest
 from queuectl.domain.selection import Chosen
+from queuectl.domain.terms import FIELDS as TERMS
+from queuectl.domain.terms import read_terms
 from queuectl.errors import Conflict
 from queuectl.service import config, queues
 from queuectl.service.rows import select_jobs, to_job
@@ -108,16 +111,26 @@ def apply(
     options = config.load(connection)
     defaults = {"max_retries": options.max_retries, "timeout": options.timeout}
     different: list[Job] = []
-    said: dict[str, Any] = {}
-    for job in jobs:  # they say the same of all: only whether a job may be so differs
-        request = changes.judge(job, tags.get(job.seq, []), fields)
-        said = {name: getattr(request, name) for name in fields}
-        said |= {name: defaults[name] for name in defaults if said.get(name, 0) is None}
+    writes: dict[str, tuple[dict[str, Any], list[int]]] = {}
+    for job in jobs:  # they say the same of all, but for terms: a job keeps those that are not said
+        said = _said(changes.judge(job, tags.get(job.seq, []), fields), fields, defaults)
         if _differs(job, tags.get(job.seq, []), said):
             different.append(job)
-    if different and not dry_run:
-        _write(connection, [job.seq for job in different], said)
+            _, seqs = writes.setdefault(repr(said.get("terms")), (said, []))
+            seqs.append(job.seq)
+    if not dry_run:
+        for said, seqs in writes.values():
+            _write(connection, seqs, said)
     return different
+
+
+def _said(
+    request: JobRequest, fields: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what is set, by field; all of the terms, under ``terms``, if any of them is."""
+    said = {name: getattr(request, name) for name in fields}
+    said |= {name: defaults[name] for name in defaults if said.get(name, 0) is None}
+    return said if said.keys().isdisjoint(TERMS) else {**said, "terms": request.terms}
 
 
 def _columns(said: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,12 +140,16 @@ def _columns(said: Mapping[str, Any]) -> dict[str, Any]:
 def _differs(job: Job, tags: list[str], said: Mapping[str, Any]) -> bool:
     if "tags" in said and (said["tags"] or []) != tags:
         return True
+    if "terms" in said and read_terms(said["terms"]) != job.terms:
+        return True
     return any(getattr(job, name) != value for name, value in _columns(said).items())
 
 
 def _write(connection: Connection, seqs: list[int], said: Mapping[str, Any]) -> None:
     now = datetime.now(UTC)
     values = {**_columns(said), "version": JobRow.version + 1, "updated_at": now}
+    if "terms" in said:
+        values["terms"] = said["terms"]
     if "run_at" in said:
         ready = State.SCHEDULED if said["run_at"] > now else State.PENDING
         waits = JobRow.state.in_((State.SCHEDULED, State.PENDING))

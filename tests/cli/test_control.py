@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -202,7 +203,7 @@ def test_a_bar_shows_how_far_many_jobs_are(queuectl: Program) -> None:
         (["enqueue", "--follow", "--file", "-"], 2, "--follow is for one job"),
         (["enqueue", "--tag", "no spaces", "true"], 2, "--tag"),
         (["enqueue", "--unique", "", "true"], 2, "--unique"),
-        (["enqueue", "--at", "banana", "true"], 2, "--run-at: 'banana' names no time"),
+        (["enqueue", "--at", "banana", "true"], 2, "--at: 'banana' names no time"),
         (["enqueue", "--at", "yesterday", "true"], 2, "is over"),
     ],
 )
@@ -220,3 +221,44 @@ def test_a_date_in_words_is_said_back(queuectl: Program) -> None:
     shown = queuectl("show", "last", "--json").json
     assert shown["state"] == "scheduled"
     assert shown["run_at"][11:16] in ("07:00", "08:00")
+
+
+def test_a_bare_hour_behind_a_day_is_that_hour_and_a_bare_number_is_refused(
+    queuectl: Program,
+) -> None:
+    done = queuectl("enqueue", "--at", "tomorrow 15", "true")
+    typed = queuectl("enqueue", "--at", "5", "true", code=2)
+    other = queuectl("enqueue", "--run-at=tomorrow 15h", "true", code=2)
+    skipped = queuectl(
+        *("enqueue", "--at", "2030-03-31 02:30", "true"),
+        code=2,
+        variables={"TZ": "Europe/Berlin"},
+    )
+
+    assert " 15:00:00 " in done.err
+    assert "--at: '5' names no time\nhint: write 18:00, tomorrow 15:00" in typed.err
+    assert "--run-at: 'tomorrow 15h' names no time\nhint: write 18:00" in other.err
+    assert "'2030-03-31 02:30' names no time: the clocks are put forward" in skipped.err
+    assert len(queuectl("list", "-q").lines) == 1
+
+
+def test_a_delay_and_a_deadline_are_said_back_as_instants(queuectl: Program) -> None:
+    done = queuectl("enqueue", "--id", "a", "--in", "3h", "--deadline", "5h", "--hold", "true")
+    again = queuectl("enqueue", "--id", "a", "--in", "3h", "--deadline", "5h", "--hold", "true")
+    asked = queuectl("enqueue", "--json", "--in", "2h", "--deadline", "tomorrow 23:59", "true")
+    many = queuectl("enqueue", "--in", "1h", "--each", "-", "echo", given="x\ny\n")
+
+    job = queuectl("show", "a", "--json").json
+    asked_for = {
+        name: datetime.fromisoformat(asked.json[name]).astimezone()
+        for name in ("run_at", "deadline")
+    }
+    for name, word in (("run_at", "due"), ("deadline", "deadline")):
+        local = datetime.fromisoformat(job[name]).astimezone()
+        assert f"note: {word} {local:%a %Y-%m-%d %H:%M:%S %Z} (in " in done.err
+        assert f"{word:<11} {job[name]}" in queuectl("show", "a").out
+        assert f"note: {word} {asked_for[name]:%a %Y-%m-%d %H:%M:}" in asked.err
+    assert "note: due" not in again.err
+    assert many.err.count("note: due ") == 1
+    queuectl("enqueue", "--id", "b", "--hold", "true")
+    assert "\ndue " not in queuectl("show", "b").out

@@ -11,6 +11,7 @@ from typing import Any
 import pexpect
 import pytest
 
+from queuectl.domain.terms import FIELDS
 from tests.cli.conftest import Program
 from tests.waiting import wait_until
 
@@ -71,6 +72,26 @@ sed -i 's/"priority": 0/"priority": 7/; s/"x"/"y"/; s/"command": "true"/"command
     assert filled("logs", "a").out == "hi\n"
 
 
+def test_a_job_with_its_own_backoff_is_edited_with_all_that_counts_as_its_failure(
+    filled: Program,
+) -> None:
+    own = ("--backoff", "fixed", "--backoff-base", "0.5", "--retry-on", "75")
+    filled("enqueue", "--hold", *own, "--id", "b", "--", "true")
+    script = """cp "$1" shown
+sed -i 's/"priority": 0/"priority": 7/; s/"jitter": null/"jitter": "20%"/
+s/"expect": null/"expect": "^done"/; s/"stall": null/"stall": "10m"/' "$1" """
+
+    finish(edit(filled, script, "b"))
+
+    job = filled("show", "b", "--json").json
+    assert (job["priority"], job["backoff"], job["backoff_base"]) == (7, "fixed", 0.5)
+    assert (job["jitter"], job["expect"], job["stall_seconds"]) == (0.2, "^done", 600)
+    assert job["retry_on"] == [75]
+    shown = (filled.folder / "shown").read_text()
+    for name in FIELDS:
+        assert f'"{name}": ' in shown
+
+
 def test_nobody_starts_a_job_while_it_is_edited(filled: Program) -> None:
     script = 'touch begun; until [ -e go ]; do sleep 0.02; done; sed -i s/true/false/ "$1"'
     terminal = edit(filled, script)
@@ -121,7 +142,7 @@ esac
 """
     terminal = edit(filled, script)
 
-    for problem in ("not valid JSON: line 6", "'high' must be a valid integer", "'env' cannot be"):
+    for problem in ("not valid JSON: line 8", "'high' must be a valid integer", "'env' cannot be"):
         terminal.expect(problem)
         terminal.expect("edit it again")
         assert show(filled)["state"] == "held"

@@ -10,6 +10,7 @@ import pytest
 from queuectl.cli.completion import _KEYS
 from queuectl.domain import changes
 from queuectl.domain.request import JobRequest
+from queuectl.domain.terms import Backoff
 from tests.cli.conftest import Program
 from tests.jobs import until
 from tests.waiting import wait_until
@@ -63,6 +64,54 @@ def test_none_is_as_if_it_had_never_been_given(filled: Program) -> None:
     job = show(filled, "a")
     assert (job["name"], job["deadline"], job["tags"]) == (None, None, [])
     assert (job["timeout_seconds"], job["backoff_base"], job["max_retries"]) == (77, None, 3)
+
+
+def test_what_counts_as_its_failure_can_be_changed_and_taken_away(filled: Program) -> None:
+    words = ["backoff=linear", "backoff-base=5m", "jitter=20%", "retry-on=124,75", "expect=^done"]
+    words += ["fail-if=ERROR", "expect-file=out", "stall=10m"]
+
+    done = filled("set", "a", "later", *words, "--json")
+    again = filled("set", "a", *words)
+
+    expected = {
+        "backoff": "linear",
+        "backoff_base": 300,
+        "jitter": 0.2,
+        "retry_on": [75, 124],
+        "no_retry_on": [],
+        "expect": "^done",
+        "fail_if": "ERROR",
+        "expect_file": "out",
+        "stall_seconds": 600,
+    }
+    assert [expected.items() <= job.items() for job in done.json] == [True, True]
+    assert "note: 1 job was so before" in again.err
+    filled("set", "a", "retry-on=none", "no-retry-on=3", "expect=none", "command=exit 3")
+    filled.drain()
+    job = show(filled, "a")
+    assert (job["state"], job["retry_on"], job["no_retry_on"]) == ("dead", [], [3])
+    assert (job["expect"], job["fail_if"], job["jitter"]) == (None, "ERROR", 0.2)
+    keys = ("backoff", "backoff-base", "jitter", "retry-on", "fail-if", "expect-file", "stall")
+    filled("set", "later", "expect=none", *(f"{key}=none" for key in keys))
+    job = show(filled, "later")
+    assert (job["backoff"], job["backoff_base"], job["jitter"]) == ("exponential", None, 0)
+    assert [job[name] for name in ("retry_on", "fail_if", "stall_seconds")] == [[], None, None]
+
+
+def test_a_job_is_judged_by_its_own_backoff(queuectl: Program) -> None:
+    fixed = ("--backoff", "fixed", "--backoff-base", "0.5", "--jitter", "20%")
+    queuectl("enqueue", "--id", "bf", "--hold", *fixed, "true")
+
+    queuectl("set", "bf", "priority=4")
+    queuectl("set", "bf", "backoff-base=0.25")
+    refused = queuectl("set", "bf", "backoff=none", code=2)
+    excluded = queuectl("set", "bf", "retry-on=1", "no-retry-on=2", code=2)
+
+    job = show(queuectl, "bf")
+    assert (job["priority"], job["backoff_base"], job["backoff"]) == (4, 0.25, "fixed")
+    assert job["jitter"] == 0.2
+    assert "job 'bf': backoff_base: 0.25 must be at least 1" in refused.err
+    assert "retry_on and no_retry_on exclude each other" in excluded.err
 
 
 def test_a_time_puts_a_job_off_and_brings_it_forward(filled: Program) -> None:
@@ -122,15 +171,21 @@ def test_one_that_cannot_be_so_keeps_all_as_they_were(filled: Program) -> None:
     ("word", "said"),
     [
         ("prioritty=5", "hint: did you mean priority"),
-        ("zzzz=5", "hint: keys: command, queue, priority, max-retries"),
+        ("zzzz=5", f"hint: keys: {', '.join(_KEYS)}\n"),
         ("priority=much", "error: priority: 'much' must be a valid integer"),
         ("priority=9999999999", "error: priority: 9999999999 must be less than or equal to"),
         ("queue=a b", "error: queue: 'a b' must begin with a letter or digit"),
         ("timeout=-1", "error: timeout: '-1' is not a duration"),
-        ("backoff-base=0.5", "error: backoff_base: 0.5 must be greater than or equal to 1"),
+        ("backoff-base=0.5", "error: job 'a': backoff_base: 0.5 must be at least 1"),
+        ("backoff-base=-1", "error: backoff_base: -1.0 must be greater than or equal to 0"),
+        ("backoff=weird", "error: backoff: 'weird' must be 'exponential', 'linear' or 'fixed'"),
+        ("jitter=120%", "error: jitter: '120%' must be a share from 0 to 1"),
+        ("retry-on=0", "error: retry_on: '0' has 0, and exit codes of failures are 1 to 255"),
+        ("expect=[", "error: expect: '['"),
+        ("stall=soon", "error: stall: 'soon' is not a duration"),
         ("backoff-base=nan", "error: backoff_base: "),
         ("command= ", "error: command: must not be empty"),
-        ("at=whenever", "error: run-at: 'whenever' names no time"),
+        ("at=whenever", "error: at: 'whenever' names no time"),
         ("deadline=yesterday", "error: deadline: "),
         ("tags=a b", "error: tags.0: 'a b' must begin with"),
         ("env=A=1", "error: 'env' cannot be changed"),
@@ -193,7 +248,15 @@ def test_the_same_request_still_finds_a_job_that_was_changed(queuectl: Program) 
 
 def test_each_field_of_a_request_can_be_changed_or_says_why_not() -> None:
     assert set(changes.FIELDS) | set(changes.FIXED) == set(JobRequest.model_fields)
-    assert sorted(_KEYS) == sorted(changes.known_keys())
+    assert list(_KEYS) == changes.known_keys()
+
+
+def test_the_help_names_each_key_and_how_it_is_called(queuectl: Program) -> None:
+    shown = queuectl("set", "--help").out
+
+    assert shown.startswith("Usage: queuectl set [OPTIONS] [ID]... KEY=VALUE...\n")
+    assert f"Keys:{','.join(_KEYS)}." in "".join(shown.split())
+    assert "pause [OPTIONS] NAME...\n" in queuectl("schedule", "pause", "--help").out
 
 
 def test_keys_queues_and_jobs_are_completed(filled: Program) -> None:
@@ -201,8 +264,10 @@ def test_keys_queues_and_jobs_are_completed(filled: Program) -> None:
         variables = {"_QUEUECTL_COMPLETE": "fish"}
         return [line.partition("\t")[0] for line in filled(*words, variables=variables).lines]
 
-    assert complete("set", "pr") == ["last", "priority="]
+    assert complete("set", "pr") == ["priority="]
     assert {"a", "later", "queue="} <= set(complete("set", ""))
     assert complete("set", "a", "queue=f") == ["queue=f"]
     assert complete("set", "a", "tags=") == ["tags=x"]
+    assert complete("set", "a", "retry") == ["retry-on="]
+    assert complete("set", "a", "backoff=") == [f"backoff={each}" for each in Backoff]
     assert complete("queue", "rate", "f", "1") == ["1/s", "1/m", "1/h", "1/d"]

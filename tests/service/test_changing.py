@@ -10,6 +10,7 @@ from queuectl.db.engine import Store
 from queuectl.domain.changes import CHANGEABLE
 from queuectl.domain.job import Ending, State
 from queuectl.domain.selection import Chosen, Selection
+from queuectl.domain.terms import Backoff, Terms
 from queuectl.errors import Conflict, InvalidJob
 from queuectl.service import changing, editing, jobs, requeueing
 from queuectl.service.selection import choose
@@ -84,6 +85,26 @@ def test_more_jobs_than_one_statement_names_are_changed_or_none(
     assert jobs.find(store, "far0").run_at.year == 2099
     assert len(changing.change(store, meant(store), {"priority": 1}, strict=False).ids) == 4
     assert changing.change(store, meant(store), {"priority": 1}, strict=False).alike == 4
+
+
+def test_terms_are_changed_in_one_version_and_each_job_keeps_its_others(
+    store: Store, hire: Hire
+) -> None:
+    add(store, id="a", backoff="fixed", backoff_base=0.5)
+    add(store, id="b", expect="^done", backoff="fixed")
+    add(store, id="c", jitter=0.2)
+    before = {job_id: jobs.find(store, job_id).version for job_id in "abc"}
+
+    changed = changing.change(store, meant(store), {"jitter": 0.2}, strict=True)
+
+    assert (changed.ids, changed.alike) == (["a", "b"], 1)
+    after = {job_id: jobs.find(store, job_id).version - before[job_id] for job_id in "abc"}
+    assert after == {"a": 1, "b": 1, "c": 0}
+    assert [claim.terms for claim in hire().claim(3)] == [
+        Terms(backoff=Backoff.FIXED, jitter=0.2),
+        Terms(backoff=Backoff.FIXED, jitter=0.2, expect="^done"),
+        Terms(jitter=0.2),
+    ]
 
 
 def test_a_job_that_is_edited_is_nobodys_and_comes_back(store: Store, hire: Hire) -> None:
