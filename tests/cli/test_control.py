@@ -64,7 +64,7 @@ def test_a_running_job_is_cancelled_killed_frozen_and_thawed(
     assert queuectl("show", "b", "--json").json["history"][0]["signal"] == signal.SIGINT
 
     done = queuectl("cancel", "a")
-    assert "1 job of them still running: the workers end them now" in done.err
+    assert "1 of them still runs: its worker ends it now" in done.err
     wait_until(lambda: state(queuectl, "a") == "cancelled")
 
 
@@ -127,7 +127,7 @@ def test_the_same_unique_key_answers_with_the_job_that_is_there(queuectl: Progra
     again = queuectl("enqueue", "--unique", "k", "--", "echo", "other")
 
     assert again.out == first
-    assert "has that unique key and not ended; nothing was added" in again.err
+    assert "has that unique key and has not ended; nothing was added" in again.err
     queuectl.drain()
     assert queuectl("enqueue", "--unique", "k", "true").out != first
 
