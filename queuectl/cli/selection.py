@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,17 @@ from queuectl.domain import selection as domain_selection
 from queuectl.errors import InvalidInput
 from queuectl.service import jobs, relations
 from queuectl.service import selection as service
+
+if TYPE_CHECKING:  # at run time they would import the rooms below
+    #: What does something to jobs, or would: it returns the ids of those that changed, or with them
+    #: those that need them and changed with them.
+    Act = Callable[
+        [engine.Store, Sequence[domain_selection.Chosen]], list[str] | domain_selection.Effect
+    ]
+    #: Takes those jobs out for which the command is not, though they are in a state for which it is.
+    Sift = Callable[
+        [engine.Store, "Asked", list[domain_selection.Chosen]], list[domain_selection.Chosen]
+    ]
 
 
 def select(
@@ -190,18 +201,6 @@ def expand(
     ]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer's
     return command
-
-
-#: What does something to jobs, or would: it returns the ids of those that changed, or with them
-#: those that need them and changed with them.
-Act = Callable[
-    [engine.Store, Sequence[domain_selection.Chosen]], list[str] | domain_selection.Effect
-]
-
-#: Takes those jobs out for which the command is not, though they are in a state for which it is.
-Sift = Callable[
-    [engine.Store, Asked, list[domain_selection.Chosen]], list[domain_selection.Chosen]
-]
 
 
 def change(

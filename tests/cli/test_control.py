@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -26,6 +27,24 @@ def worker(queuectl: Program) -> Iterator[subprocess.Popen[str]]:
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
     process.communicate()
+
+
+def assert_told_as_frozen(queuectl: Program, job: str) -> None:
+    told = queuectl("explain", job).lines
+    assert told[1].startswith("- it is frozen since 2")
+    assert told[2] == f"  queuectl thaw {job}"
+    [reason] = queuectl("explain", job, "--json").json["reasons"]
+    assert (reason["reason"], reason["hint"]) == ("frozen", f"queuectl thaw {job}")
+    rows = queuectl("list").lines[1:]
+    assert sum("processing (frozen)" in row for row in rows) == 1
+    [frozen] = [one for one in queuectl("list", "--json").json if one["frozen_at"]]
+    assert (frozen["id"], frozen["state"]) == (job, "processing")
+    assert f"{job} (frozen)" in queuectl("worker", "list").out
+    [worker] = queuectl("worker", "list", "--json").json
+    since = {one["id"]: one["frozen_at"] for one in worker["running"]}
+    assert since == {"a": frozen["frozen_at"], "b": None}
+    queuectl("freeze", job)
+    assert queuectl("show", job, "--json").json["frozen_at"] == frozen["frozen_at"]
 
 
 def start_job(queuectl: Program, folder: Path, name: str, command: str = "exec sleep 300") -> None:
@@ -57,6 +76,10 @@ def test_a_running_job_is_cancelled_killed_frozen_and_thawed(
     frozen = queuectl("freeze", "a")
     assert (frozen.out, frozen.err) == ("a\n", "note: 1 job frozen\n")
     assert "frozen" in queuectl("show", "a").out
+    refused = queuectl("thaw", "a", "b", code=4)
+    assert "job 'b' runs and is not frozen, and cannot be thawed" in refused.err
+    assert queuectl("thaw", "--all", "--dry-run").lines == ["a"]
+    assert_told_as_frozen(queuectl, "a")
     assert queuectl("thaw", "a").err == "note: 1 job thawed\n"
 
     assert queuectl("kill", "-s", "int", "b").err == "note: 1 job sent SIGINT\n"
@@ -155,6 +178,23 @@ def test_wait_ends_with_the_jobs_and_their_exit_code(queuectl: Program, tmp_path
     }
 
 
+def test_wait_for_queues_is_for_all_that_wait_there(queuectl: Program) -> None:
+    queuectl("enqueue", "--queue", "q", "--max-retries", "0", "exit 3")
+    queuectl("enqueue", "--queue", "r", "true")
+    queuectl("enqueue", "--queue", "other", "--delay", "1h", "true")
+    one, both = ("--queue", "r"), ("--queue", "q", "--queue", "r", "--json")
+    waiting = [queuectl.start("wait", *one), queuectl.start("wait", *both)]
+    for process in waiting:  # it has counted the jobs when it says that nobody runs them
+        assert process.stderr is not None
+        assert "no worker is running" in process.stderr.readline()
+
+    queuectl.drain()
+
+    told = [process.communicate(timeout=30)[0] for process in waiting]
+    assert [process.returncode for process in waiting] == [0, 1]
+    assert json.loads(told[1]) == {"jobs": 2, "completed": 1, "failed": 1}
+
+
 def test_wait_gives_up_in_time_and_says_that_no_worker_runs(queuectl: Program) -> None:
     queuectl("enqueue", "--id", "a", "true")
 
@@ -198,7 +238,15 @@ def test_a_bar_shows_how_far_many_jobs_are(queuectl: Program) -> None:
         (["kill", "-s", "STOP", "a"], 2, "use: queuectl freeze"),
         (["kill", "a"], 4, "is pending, and cannot be sent SIGTERM"),
         (["wait", "--timeout", "soon", "a"], 2, "--timeout: 'soon'"),
+        (["kill", "a"], 4, "queuectl explain a"),
+        (["freeze", "a"], 4, "queuectl explain a"),
+        (["thaw", "done"], 4, "queuectl show done"),
+        (["cancel", "done"], 4, "nothing is left to cancel: queuectl show done"),
+        (["retry", "a"], 4, "queuectl explain a"),
+        (["retry", "held"], 4, "queuectl release held"),
         (["release", "a"], 4, "cannot be released"),
+        (["release", "a"], 4, "queuectl explain a"),
+        (["release", "done"], 4, "queuectl retry done"),
         (["enqueue", "--follow", "--file", "-"], 2, "--follow is for one job"),
         (["enqueue", "--tag", "no spaces", "true"], 2, "--tag"),
         (["enqueue", "--unique", "", "true"], 2, "--unique"),
@@ -207,6 +255,9 @@ def test_a_bar_shows_how_far_many_jobs_are(queuectl: Program) -> None:
     ],
 )
 def test_wrong_input_is_refused(queuectl: Program, words: list[str], code: int, named: str) -> None:
+    queuectl("enqueue", "--id", "done", "true")
+    queuectl("cancel", "done")
+    queuectl("enqueue", "--id", "held", "--hold", "true")
     queuectl("enqueue", "--id", "a", "true")
 
     assert named in queuectl(*words, code=code).err
