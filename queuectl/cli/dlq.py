@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from queuectl.cli import completion, jobs, kinds, objects, options, render
-from queuectl.cli.selection import Asked, narrows, tell
+from queuectl.cli.selection import Asked, is_narrowed, narrows, tell
 from queuectl.cli.store import open_store
 from queuectl.db import engine
 from queuectl.domain import job as domain
@@ -150,7 +150,7 @@ def retry(
 
     Jobs that were cancelled for them wait for them again.
     """
-    meant = _Meant(_choose(ids, kind, only, all=all), kind)
+    meant = _Meant(_choose(ids, kind, only, named=all or is_narrowed(ctx), all=all), kind)
     store = open_store(ctx)
     found = _find(store, meant)
     # Those that were counted, and none that died since.
@@ -181,7 +181,7 @@ def purge(
     json: options.Json = False,
 ) -> None:
     """Delete dead jobs, with their history and output, for good."""
-    meant = _Meant(_choose(ids, kind, only, all=all), kind)
+    meant = _Meant(_choose(ids, kind, only, named=all or is_narrowed(ctx), all=all), kind)
     store = open_store(ctx)
     found = _find(store, meant)
     touched = found
@@ -201,22 +201,23 @@ class _Meant(NamedTuple):
     kind: str | None
 
 
-def _choose(ids: list[str] | None, kind: str | None, only: Selection, *, all: bool) -> Selection:
-    """Return which dead jobs were named; raises InvalidInput."""
+def _choose(
+    ids: list[str] | None, kind: str | None, only: Selection, *, named: bool, all: bool
+) -> Selection:
+    """Return which dead jobs are meant; ``named``: by what was typed. Raises InvalidInput."""
     if kind is not None and (ids or all):
         raise InvalidInput(
             f"--kind says which jobs, and so {'does --all' if all else 'do ids'}",
             hint="leave one of them out",
         )
-    narrowed = only != Selection()
     if ids and all:
         raise InvalidInput("give either ids or --all, not both", hint="leave one of them out")
-    if ids and narrowed:
+    if ids and only != Selection():
         raise InvalidInput(
             "--queue, --tag, --name and --since go with --all or --kind, not with ids",
             hint="leave one of them out",
         )
-    if kind is None and not (ids or all or narrowed):
+    if kind is None and not (ids or named):
         raise InvalidInput(
             "no dead jobs were named",
             hint="name them by id, --kind, --queue, --tag, --name or --since, or write --all"

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from click.core import ParameterSource
 
 from queuectl.cli import completion, objects, options, render
 from queuectl.cli.store import open_store
@@ -174,6 +175,12 @@ def selects(function: Callable[..., None]) -> Callable[..., None]:
 def narrows(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the ways to leave jobs out: it gets ``only`` those."""
     return expand(function, "only", narrow)
+
+
+def is_narrowed(ctx: typer.Context) -> bool:
+    """Whether one of those ways was typed; a variable leaves jobs out, and never names any."""
+    typed = (ctx.get_parameter_source(name) for name in inspect.signature(narrow).parameters)
+    return ParameterSource.COMMANDLINE in typed
 
 
 def changes_jobs(function: Callable[..., None]) -> Callable[..., None]:
