@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from click.core import ParameterSource
 
 from queuectl.cli import completion, objects, options, render
 from queuectl.cli.store import open_store
@@ -27,7 +26,7 @@ if TYPE_CHECKING:  # at run time they would import the rooms below
     Act = Callable[
         [engine.Store, Sequence[domain_selection.Chosen]], list[str] | domain_selection.Effect
     ]
-    #: Takes those jobs out for which the command is not, though they are in a state for which it is.
+    #: Takes those jobs out for which the command is not, though their states are right.
     Sift = Callable[
         [engine.Store, "Asked", list[domain_selection.Chosen]], list[domain_selection.Chosen]
     ]
@@ -179,8 +178,8 @@ def narrows(function: Callable[..., None]) -> Callable[..., None]:
 
 def is_narrowed(ctx: typer.Context) -> bool:
     """Whether one of those ways was typed; a variable leaves jobs out, and never names any."""
-    typed = (ctx.get_parameter_source(name) for name in inspect.signature(narrow).parameters)
-    return ParameterSource.COMMANDLINE in typed
+    sources = map(ctx.get_parameter_source, inspect.signature(narrow).parameters)
+    return any(source is not None and source.name == "COMMANDLINE" for source in sources)
 
 
 def changes_jobs(function: Callable[..., None]) -> Callable[..., None]:
@@ -232,6 +231,7 @@ def change(
     chosen = service.choose(store, asked.selection, among=among, verb=verb, ways_out=ways_out)
     if sift is not None:
         chosen = sift(store, asked, chosen)
+    done: list[str] | domain_selection.Effect
     if asked.dry_run:
         done = [job.id for job in chosen] if rehearse is None else rehearse(store, chosen)
     else:
