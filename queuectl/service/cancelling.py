@@ -34,7 +34,8 @@ class Cancelled:
 def cancel(store: Store, chosen: Sequence[Chosen], *, reason: str | None = None) -> list[Cancelled]:
     """Cancel these jobs; those that have ended meanwhile are left out.
 
-    Behind them stand those that wait for one of them, and are cancelled for that.
+    Behind them stand those that wait for one of them, and are cancelled for that: at once, or when
+    the worker has ended what runs.
     """
     return in_chunks(store, chosen, partial(cancel_in, reason=reason))
 
@@ -82,11 +83,12 @@ def cancel_in(connection: Connection, seqs: list[int], reason: str | None) -> li
     )
     needed = [row.id for row in waiting if row.needed]
     passed = dependencies.pass_on(connection, dict.fromkeys(needed, State.CANCELLED.value))
+    later = dependencies.foresee(connection, [row.id for row in running if row.needed])
     found = [(row.seq, Cancelled(row.id, runs=True)) for row in running]
     found += [(row.seq, Cancelled(row.id, runs=False)) for row in waiting]
     return [
         *(cancelled for _, cancelled in sorted(found, key=lambda pair: pair[0])),
-        *(Cancelled(job_id, runs=False, follows=True) for job_id in passed.cancelled),
+        *(Cancelled(job_id, runs=False, follows=True) for job_id in [*passed.cancelled, *later]),
     ]
 
 

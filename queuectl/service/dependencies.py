@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -108,6 +108,35 @@ def pass_on(connection: Connection, ended: Mapping[str, str]) -> Passed:
         whole.cancelled.extend(passed.cancelled)
         ended = dict.fromkeys(passed.needed, State.CANCELLED.value)
     return whole
+
+
+def foresee(connection: Connection, ids: Sequence[str]) -> list[str]:
+    """Return the ids of the blocked jobs that are cancelled if these are, all the way down."""
+    ended: dict[str, str] = {}
+    found: list[str] = []
+    while ids:
+        ended.update(dict.fromkeys(ids, State.CANCELLED.value))
+        rows = _find_blocked(connection, ids)
+        needs = needs_of(connection, [row.seq for row in rows])
+        ids = []
+        for row in rows:
+            then = [replace(need, outcome=ended.get(need.id, need.outcome)) for need in needs[row.seq]]
+            if row.id not in ended and judge(then).standing is Standing.DOOMED:
+                ids = [*ids, row.id]
+        found += ids
+    return found
+
+
+def _find_blocked(connection: Connection, ids: Sequence[str]) -> list[Any]:
+    found: dict[int, Any] = {}
+    for chunk in _chunks(ids):
+        needing = select(DependencyRow.job_seq).where(DependencyRow.needed_id.in_(chunk))
+        query = select(JobRow.seq, JobRow.id).where(
+            JobRow.seq.in_(needing), JobRow.state == State.BLOCKED
+        )
+        rows = connection.execute(query.order_by(JobRow.seq))
+        found.update((row.seq, row) for row in rows)
+    return list(found.values())
 
 
 def _lock_dependents(

@@ -86,9 +86,16 @@ def test_a_running_job_is_cancelled_killed_frozen_and_thawed(
     wait_until(lambda: state(queuectl, "b") == "dead")
     assert queuectl("show", "b", "--json").json["history"][0]["signal"] == signal.SIGINT
 
+    queuectl("enqueue", "--id", "needs-a", "--after", "a", "true")
+    queuectl("enqueue", "--id", "needs-that", "--after", "needs-a", "true")
+    assert "and 2 that need it" in queuectl("cancel", "a", "-n").err
+    [told] = queuectl("cancel", "a", "-n", "--json").json
+    assert (told["cancel_requested_at"], told["dependents"]) == (None, ["needs-a", "needs-that"])
     done = queuectl("cancel", "a")
+    assert "note: 1 job cancelled, and 2 that need it\n" in done.err
     assert "1 of them still runs: its worker ends it now" in done.err
     wait_until(lambda: state(queuectl, "a") == "cancelled")
+    assert state(queuectl, "needs-that") == "cancelled"
 
 
 def test_bulk_changes_tell_how_many_and_ask_on_a_terminal(queuectl: Program) -> None:
