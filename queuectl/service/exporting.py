@@ -8,7 +8,7 @@ attempts, outputs that are kept in the store, dead letters and tags. Workers' ro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, select
@@ -31,7 +31,7 @@ Write = Callable[[str], None]
 class Part:
     """Which jobs are exported; without a condition all of them, with options and queues."""
 
-    only: Selection = Selection()
+    only: Selection = field(default_factory=Selection)
     with_output: bool = True
 
     @property

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -46,7 +46,7 @@ class Choice:
 
     states: tuple[State, ...]
     before: datetime
-    only: Selection = Selection()
+    only: Selection = field(default_factory=Selection)
 
 
 class Ended(NamedTuple):

@@ -248,7 +248,7 @@ def test_a_bar_shows_how_far_many_jobs_are(queuectl: Program) -> None:
         (["kill", "a"], 4, "queuectl explain a"),
         (["freeze", "a"], 4, "queuectl explain a"),
         (["thaw", "done"], 4, "queuectl show done"),
-        (["cancel", "done"], 4, "nothing is left to cancel: queuectl show done"),
+        (["cancel", "done"], 4, "nothing is left to cancel; see its end with: queuectl show done"),
         (["retry", "a"], 4, "queuectl explain a"),
         (["retry", "held"], 4, "queuectl release held"),
         (["release", "a"], 4, "cannot be released"),

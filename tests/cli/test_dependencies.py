@@ -77,7 +77,7 @@ def test_a_change_tells_what_changes_with_it(queuectl: Program) -> None:
     assert (told["id"], told["dependents"]) == ("b", ["c"])
     assert state(queuectl, "c") == "blocked"
     both = queuectl("cancel", "--all", "--yes")
-    assert both.err == "note: 4 jobs cancelled\n"
+    assert both.err == "note: 5 jobs cancelled\n"
 
 
 def test_a_dead_job_brings_back_what_it_took_along(queuectl: Program) -> None:
