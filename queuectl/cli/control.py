@@ -26,15 +26,21 @@ _RUNNING = (domain.State.PROCESSING,)
 #: What to do with a job that does not run, where only running ones can be meant.
 _NOT_RUNNING = {
     **dict.fromkeys(domain.LIVE, "it does not run; see why with: queuectl explain {id}"),
-    **dict.fromkeys(domain.FINISHED, "it does not run any more; see its end with: queuectl show {id}"),
+    **dict.fromkeys(
+        domain.FINISHED, "it does not run any more; see its end with: queuectl show {id}"
+    ),
 }
 _NOT_ENDED = {
-    **dict.fromkeys(domain.LIVE, "it has not ended; see what it waits for with: queuectl explain {id}"),
+    **dict.fromkeys(
+        domain.LIVE, "it has not ended; see what it waits for with: queuectl explain {id}"
+    ),
     domain.State.PROCESSING: "wait for its end, or end it with: queuectl cancel {id}",
     domain.State.HELD: "let go of it with: queuectl release {id}",
 }
 _NOT_HELD = {
-    **dict.fromkeys(domain.LIVE, "it is not held; see what it waits for with: queuectl explain {id}"),
+    **dict.fromkeys(
+        domain.LIVE, "it is not held; see what it waits for with: queuectl explain {id}"
+    ),
     **dict.fromkeys(domain.FINISHED, "run it again with: queuectl retry {id}"),
     domain.State.PROCESSING: "it runs already; follow it with: queuectl logs -f {id}",
 }
@@ -69,7 +75,9 @@ def cancel(
         act,
         among=domain.LIVE,
         verb="cancelled",
-        ways_out=dict.fromkeys(domain.FINISHED, "nothing is left to cancel; see its end with: queuectl show {id}"),
+        ways_out=dict.fromkeys(
+            domain.FINISHED, "nothing is left to cancel; see its end with: queuectl show {id}"
+        ),
         rehearse=rehearse,
     )
     if running and not asked.quiet:

@@ -10,9 +10,7 @@ from queuectl.domain.selection import Selection
 from queuectl.service import dead_letters
 
 
-def show(
-    store: engine.Store, only: Selection, limit: int, *, quiet: bool, as_json: bool
-) -> None:
+def show(store: engine.Store, only: Selection, limit: int, *, quiet: bool, as_json: bool) -> None:
     """Print the kinds of dead jobs, at most ``limit`` of them; 0: all."""
     found = dead_letters.list_kinds(store, only)
     shown = found[: limit or None]

@@ -124,9 +124,7 @@ def requeue(store: Store, references: list[str], *, dry_run: bool = False) -> li
     return _change(store, _named(references), _requeue, dry_run=dry_run)
 
 
-def requeue_all(
-    store: Store, only: Selection | None = None, *, dry_run: bool = False
-) -> list[Job]:
+def requeue_all(store: Store, only: Selection | None = None, *, dry_run: bool = False) -> list[Job]:
     """Requeue every dead job, or some by what they have in common; return them as they were."""
     return _change(store, _every(only), _requeue, dry_run=dry_run)
 

@@ -120,7 +120,9 @@ def foresee(connection: Connection, ids: Sequence[str]) -> list[str]:
         needs = needs_of(connection, [row.seq for row in rows])
         ids = []
         for row in rows:
-            then = [replace(need, outcome=ended.get(need.id, need.outcome)) for need in needs[row.seq]]
+            then = [
+                replace(need, outcome=ended.get(need.id, need.outcome)) for need in needs[row.seq]
+            ]
             if row.id not in ended and judge(then).standing is Standing.DOOMED:
                 ids = [*ids, row.id]
         found += ids

@@ -134,7 +134,7 @@ def _order(
 
 def lock_running(connection: Connection, seqs: list[int]) -> list[Any]:
     """Return those of the jobs that run, whose claims nobody can take meanwhile."""
-    query = select(
-        JobRow.seq, JobRow.id, JobRow.version, JobRow.worker_id, JobRow.needed
-    ).where(JobRow.seq.in_(seqs), in_states(State.PROCESSING))
+    query = select(JobRow.seq, JobRow.id, JobRow.version, JobRow.worker_id, JobRow.needed).where(
+        JobRow.seq.in_(seqs), in_states(State.PROCESSING)
+    )
     return list(connection.execute(query.order_by(JobRow.seq).with_for_update()))

@@ -67,7 +67,8 @@ def choose(
 ) -> Choice:
     """Return the choice of what ended so long ago, by the store's clock.
 
-    ``only`` narrows it to a queue, a tag, ...; its states are not looked at. Raises InvalidInput for a state in which a job has not ended.
+    ``only`` narrows it to a queue, a tag, ...; its states are not looked at.
+    Raises InvalidInput for a state in which a job has not ended.
     """
     for state in states:
         if state not in FINISHED:

@@ -40,9 +40,7 @@ def dependents_of(connection: Connection, job: Job) -> list[tuple[Job, Condition
     return [(there[row.id], Condition(row.condition)) for row in rows]
 
 
-def trace(
-    store: Store, ids: Sequence[str], dependents: Sequence[str]
-) -> dict[str, list[str]]:
+def trace(store: Store, ids: Sequence[str], dependents: Sequence[str]) -> dict[str, list[str]]:
     """Return for each of these jobs which of the dependents need it, all the way down."""
     if not dependents:
         return {}

@@ -19,9 +19,7 @@ from queuectl.service.rows import in_states
 from queuectl.service.selection import in_chunks, merge, rehearse_chunks
 
 
-def retry(
-    store: Store, chosen: Sequence[Chosen], *, among: Iterable[State] = FINISHED
-) -> Effect:
+def retry(store: Store, chosen: Sequence[Chosen], *, among: Iterable[State] = FINISHED) -> Effect:
     """Queue those of these jobs again that have ended so still, and what was cancelled for them.
 
     The history is kept. Raises Conflict where another job with the same unique key waits or runs.

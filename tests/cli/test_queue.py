@@ -205,7 +205,9 @@ def test_held_jobs_wait_and_are_purged(filled: Program) -> None:
     filled("enqueue", "--id", "held", "--queue", "slow", "--hold", "true")
     count = len(filled("list", "--queue", "slow", "-q").lines)
 
-    assert filled("queue", "purge", "slow", "-n").out.endswith("would be deleted (1 of them held)\n")
+    assert filled("queue", "purge", "slow", "-n").out.endswith(
+        "would be deleted (1 of them held)\n"
+    )
     asked = filled.on_terminal("queue", "purge", "slow")
     asked.expect_exact(f"delete {count} waiting jobs of slow (1 of them held) with their history")
     asked.sendline("y")

@@ -269,7 +269,9 @@ def test_a_list_of_one_state_reads_no_other(store: Store, state: State) -> None:
 def test_a_list_of_what_runs_next_reads_nothing_that_is_finished(
     store: Store, state: State
 ) -> None:
-    plans = plans_of(store, lambda: jobs.list_jobs(store, Selection(states=(state,)), next_first=True))
+    plans = plans_of(
+        store, lambda: jobs.list_jobs(store, Selection(states=(state,)), next_first=True)
+    )
 
     assert plans.lines
     assert "SCAN jobs" not in plans.lines

@@ -138,7 +138,10 @@ def test_every_column_is_exported(full: Store) -> None:
 
 
 def test_a_part_is_its_jobs_and_what_belongs_to_them(full: Store, other: Store) -> None:
-    take_in(other, lines_of(full, Part(Selection(states=(State.DEAD, State.PENDING), queues=("default",)))))
+    take_in(
+        other,
+        lines_of(full, Part(Selection(states=(State.DEAD, State.PENDING), queues=("default",)))),
+    )
 
     found = {job.id for job in jobs.list_jobs(other, limit=None)}
     assert found == {"dead", "processing", "odd"}  # that one was rescued

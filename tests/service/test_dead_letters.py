@@ -100,7 +100,10 @@ def test_every_dead_job_can_be_requeued_or_those_of_a_queue(store: Store, actor:
     for job_id, queue in (("a", "q"), ("b", "p"), ("c", "q")):
         kill(store, actor, job_id, queue)
 
-    assert [job.id for job in dead_letters.requeue_all(store, Selection(queues=("q",)))] == ["a", "c"]
+    assert [job.id for job in dead_letters.requeue_all(store, Selection(queues=("q",)))] == [
+        "a",
+        "c",
+    ]
     assert listed(store) == ["b"]
     assert [job.id for job in dead_letters.requeue_all(store)] == ["b"]
     assert dead_letters.requeue_all(store) == []
@@ -187,7 +190,9 @@ def test_dead_jobs_are_folded_into_kinds(store: Store, kinds: list[dead_letters.
 def test_a_kind_is_requeued_alone(store: Store, kinds: list[dead_letters.Kind]) -> None:
     told = dead_letters.requeue_kind(store, kinds[0].id, dry_run=True)
     assert [job.id for job in told] == ["a", "b", "c"]
-    assert [job.id for job in dead_letters.requeue_kind(store, kinds[0].id, Selection(queues=("q",)))] == ["b"]
+    assert [
+        job.id for job in dead_letters.requeue_kind(store, kinds[0].id, Selection(queues=("q",)))
+    ] == ["b"]
 
     changed = dead_letters.requeue_kind(store, kinds[0].id.upper())
 
