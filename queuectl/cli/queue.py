@@ -270,8 +270,8 @@ def purge(
     count = len(waiting.seqs)
     if count and not dry_run:
         if not yes:
-            waits = render.count(count, "waiting job") + _of_them_held(waiting.held)
-            options.require_consent(f"delete {waits} of {name} with their history and output?")
+            waits = f"{render.count(count, 'waiting job')} of {name}{_of_them_held(waiting.held)}"
+            options.require_consent(f"delete {waits} with their history and output?")
         purged = queues.purge(store, waiting)
         for seq, runs in purged.ran:
             logs.remove(store.location, seq, runs)
