@@ -36,7 +36,7 @@ _VARYING = (
     (re.compile(r"\b(job|retry) [a-z2-7]{10}\b"), r"\1 ID"),
     (re.compile(r"\bnext \w{3} [\d-]+ [\d:]+ UTC"), "next INSTANT"),
     # Whether it was seen to run still.
-    (re.compile(r"^note: 1 job of them still running.*\n", re.MULTILINE), ""),
+    (re.compile(r"^note: 1 of them still runs.*\n", re.MULTILINE), ""),
     # How long the tour took decides where its numbers fall.
     (re.compile(r"^throughput .*\n.*\n", re.MULTILINE), ""),
     (re.compile(r"^(under \S+|longer) +\d+.*\n", re.MULTILINE), ""),

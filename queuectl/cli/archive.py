@@ -7,16 +7,19 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import typer
 
 from queuectl.cli import completion, options, render
+from queuectl.cli.selection import narrows, parse_states
 from queuectl.cli.store import location, open_store
 from queuectl.db import files
+from queuectl.domain.selection import Selection
 from queuectl.errors import InvalidInput
-from queuectl.service import copying, exporting, importing, jobs
+from queuectl.service import copying, exporting, importing
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -24,6 +27,7 @@ _STDIN = _STDOUT = "-"
 
 
 @app.command("export")
+@narrows
 def export(
     ctx: typer.Context,
     file: Annotated[
@@ -40,7 +44,8 @@ def export(
             autocompletion=completion.complete_state,
         ),
     ] = None,
-    queue: options.Queue = None,
+    *,
+    only: Selection,
     without_output: Annotated[
         bool, typer.Option("--without-output", help="Leave out outputs kept in the store.")
     ] = False,
@@ -52,12 +57,12 @@ def export(
     """Write everything in the store as lines of JSON, all of one moment; workers may go on.
 
     Jobs with every field, attempts with the last 4 KiB of their output, outputs that are kept in
-    the store, dead letters, options and queues; with --state or --queue jobs and what belongs to
-    them. Output files are not in it. It holds the values of variables, which may be secrets: the
-    file is readable by you alone, and appears when it is whole.
+    the store, dead letters, options and queues; with --state, --queue, --tag, --name or --since
+    jobs and what belongs to them. Output files are not in it. It holds the values of variables,
+    which may be secrets: the file is readable by you alone, and appears when it is whole.
     """
-    states = tuple(jobs.parse_state(text) for text in state or ())
-    part = exporting.Part(states, queue, with_output=not without_output)
+    only = replace(only, states=parse_states(state))
+    part = exporting.Part(only, with_output=not without_output)
     store = copying.open_source(location(ctx))
     if file == _STDOUT:
         if json:

@@ -15,12 +15,35 @@ from queuectl.db import engine
 from queuectl.domain import job as domain
 from queuectl.domain import request
 from queuectl.domain import selection as domain_selection
-from queuectl.errors import InvalidInput
+from queuectl.domain.selection import Effect
+from queuectl.errors import Conflict, InvalidInput
 from queuectl.service import cancelling, headcount, orders, requeueing
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 _RUNNING = (domain.State.PROCESSING,)
+
+#: What to do with a job that does not run, where only running ones can be meant.
+_NOT_RUNNING = {
+    **dict.fromkeys(domain.LIVE, "it does not run; see why with: queuectl explain {id}"),
+    **dict.fromkeys(
+        domain.FINISHED, "it does not run any more; see its end with: queuectl show {id}"
+    ),
+}
+_NOT_ENDED = {
+    **dict.fromkeys(
+        domain.LIVE, "it has not ended; see what it waits for with: queuectl explain {id}"
+    ),
+    domain.State.PROCESSING: "wait for its end, or end it with: queuectl cancel {id}",
+    domain.State.HELD: "let go of it with: queuectl release {id}",
+}
+_NOT_HELD = {
+    **dict.fromkeys(
+        domain.LIVE, "it is not held; see what it waits for with: queuectl explain {id}"
+    ),
+    **dict.fromkeys(domain.FINISHED, "run it again with: queuectl retry {id}"),
+    domain.State.PROCESSING: "it runs already; follow it with: queuectl logs -f {id}",
+}
 
 
 @app.command("cancel")
@@ -37,11 +60,14 @@ def cancel(
         _check_reason(reason)
     running = 0
 
-    def act(store: engine.Store, chosen: Sequence[domain_selection.Chosen]) -> list[str]:
+    def act(store: engine.Store, chosen: Sequence[domain_selection.Chosen]) -> Effect:
         nonlocal running
         done = cancelling.cancel(store, chosen, reason=reason)
         running = sum(job.runs for job in done)
-        return [job.id for job in done]
+        return cancelling.effect_of(chosen, done)
+
+    def rehearse(store: engine.Store, chosen: Sequence[domain_selection.Chosen]) -> Effect:
+        return cancelling.effect_of(chosen, cancelling.rehearse(store, chosen, reason=reason))
 
     change(
         ctx,
@@ -49,9 +75,19 @@ def cancel(
         act,
         among=domain.LIVE,
         verb="cancelled",
+        ways_out=dict.fromkeys(
+            domain.FINISHED, "nothing is left to cancel; see its end with: queuectl show {id}"
+        ),
+        rehearse=rehearse,
     )
     if running and not asked.quiet:
-        render.note(f"{render.count(running)} of them still running: the workers end them now")
+        render.note(_still_run(running))
+
+
+def _still_run(running: int) -> str:
+    if running == 1:
+        return "1 of them still runs: its worker ends it now"
+    return f"{running} of them still run: their workers end them now"
 
 
 def _check_reason(text: str) -> None:
@@ -78,6 +114,7 @@ def kill(
         lambda store, chosen: orders.send_signal(store, chosen, number),
         among=_RUNNING,
         verb=f"sent {signals.Signals(number).name}",
+        ways_out=_NOT_RUNNING,
     )
 
 
@@ -110,6 +147,7 @@ def freeze(
         orders.freeze,
         among=_RUNNING,
         verb="frozen",
+        ways_out=_NOT_RUNNING,
     )
 
 
@@ -126,7 +164,23 @@ def thaw(
         orders.thaw,
         among=_RUNNING,
         verb="thawed",
+        ways_out=_NOT_RUNNING,
+        sift=_frozen,
     )
+
+
+def _frozen(
+    store: engine.Store, asked: Asked, chosen: list[domain_selection.Chosen]
+) -> list[domain_selection.Chosen]:
+    """Return those that are frozen; raises Conflict for one that was named and is not."""
+    found = orders.find_frozen(store, chosen)
+    other = next((job for job in chosen if job not in found), None)
+    if asked.selection.references and other is not None:
+        raise Conflict(
+            f"job {other.id!r} runs and is not frozen, and cannot be thawed",
+            hint=f"see what it does with: queuectl logs -f {other.id}",
+        )
+    return found
 
 
 @app.command("retry")
@@ -142,6 +196,8 @@ def retry(
         requeueing.retry,
         among=domain.FINISHED,
         verb="queued again",
+        ways_out=_NOT_ENDED,
+        rehearse=requeueing.rehearse_retry,
     )
     if changed and not asked.quiet:
         _tell_headcount(ctx)
@@ -166,4 +222,5 @@ def release(
         requeueing.release,
         among=(domain.State.HELD,),
         verb="released",
+        ways_out=_NOT_HELD,
     )

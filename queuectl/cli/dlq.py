@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, NamedTuple
 
 import typer
 
 from queuectl.cli import completion, jobs, kinds, objects, options, render
+from queuectl.cli.selection import Asked, is_narrowed, narrows, tell
 from queuectl.cli.store import open_store
 from queuectl.db import engine
 from queuectl.domain import job as domain
+from queuectl.domain.selection import Chosen, Selection
 from queuectl.errors import Conflict, InvalidInput
-from queuectl.service import dead_letters, headcount, logs
+from queuectl.service import dead_letters, headcount, logs, requeueing
 from queuectl.service import jobs as service
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+
+_DEAD = (domain.State.DEAD,)
 
 DeadIds = Annotated[
     list[str] | None,
@@ -34,7 +39,7 @@ Kind = Annotated[
         autocompletion=completion.complete_kind,
     ),
 ]
-All = Annotated[bool, typer.Option("--all", help="All dead jobs, or those of --queue.")]
+All = Annotated[bool, typer.Option("--all", help="All dead jobs.")]
 
 
 @app.callback()
@@ -43,9 +48,10 @@ def dlq() -> None:
 
 
 @app.command("list")
+@narrows
 def list_(
     ctx: typer.Context,
-    queue: options.Queue = None,
+    only: Selection,
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=0, max=10**9, help="At most so many; 0: all.")
     ] = 0,
@@ -58,9 +64,9 @@ def list_(
 ) -> None:
     """List dead jobs, those that died last first."""
     if group:
-        kinds.show(open_store(ctx), queue, limit, quiet=quiet, as_json=json)
+        kinds.show(open_store(ctx), only, limit, quiet=quiet, as_json=json)
         return
-    letters = dead_letters.list_dead(open_store(ctx), queue=queue, limit=limit or None)
+    letters = dead_letters.list_dead(open_store(ctx), only, limit=limit or None)
     if json:
         render.json_array(
             {
@@ -127,46 +133,57 @@ def show(
 
 
 @app.command("retry")
+@narrows
 def retry(
     ctx: typer.Context,
     ids: DeadIds = None,
     kind: Kind = None,
     all: All = False,
-    queue: options.Queue = None,
+    *,
+    only: Selection,
     dry_run: options.DryRun = False,
+    yes: options.Yes = False,
+    quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
-    """Queue dead jobs again with all their retries; their history is kept."""
-    chosen = _choose(ids, kind, queue, all=all)
+    """Queue dead jobs again with all their retries; their history is kept.
+
+    Jobs that were cancelled for them wait for them again.
+    """
+    meant = _Meant(_choose(ids, kind, only, named=all or is_narrowed(ctx), all=all), kind)
     store = open_store(ctx)
-    if kind is not None:
-        touched = dead_letters.requeue_kind(store, kind, queue=queue, dry_run=dry_run)
-    elif chosen is None:
-        touched = dead_letters.requeue_all(store, queue=queue, dry_run=dry_run)
+    found = _find(store, meant)
+    # Those that were counted, and none that died since.
+    chosen = [Chosen(job.seq, job.id, job.state) for job in found]
+    if dry_run:
+        done = requeueing.rehearse_retry(store, chosen, among=_DEAD)
     else:
-        touched = dead_letters.requeue(store, chosen, dry_run=dry_run)
-    if not dry_run:
-        touched = service.find_by_ids(store, [job.id for job in touched])
-    _tell(touched, "would be queued again" if dry_run else "queued again", as_json=json)
-    if touched and not dry_run and not headcount.count_alive(store):
+        if chosen and not ids and not yes:
+            question = f"{render.count(len(chosen))} will be queued again; go on?"
+            options.require_consent(question, otherwise="nothing was changed")
+        done = requeueing.retry(store, chosen, among=_DEAD)
+    tell(store, done, Asked(meant.selection, dry_run, yes, quiet, json), "queued again")
+    if done.ids and not dry_run and not quiet and not headcount.count_alive(store):
         render.note("no worker is running; start one with: queuectl worker start")
 
 
 @app.command("purge")
+@narrows
 def purge(
     ctx: typer.Context,
     ids: DeadIds = None,
     kind: Kind = None,
     all: All = False,
-    queue: options.Queue = None,
+    *,
+    only: Selection,
     dry_run: options.DryRun = False,
     yes: options.Yes = False,
     json: options.Json = False,
 ) -> None:
     """Delete dead jobs, with their history and output, for good."""
-    chosen = _choose(ids, kind, queue, all=all)
+    meant = _Meant(_choose(ids, kind, only, named=all or is_narrowed(ctx), all=all), kind)
     store = open_store(ctx)
-    found = _find(store, chosen, kind, queue)
+    found = _find(store, meant)
     touched = found
     if not dry_run and found:
         if not yes:
@@ -177,35 +194,44 @@ def purge(
     _tell(touched, "would be deleted" if dry_run else "deleted", as_json=json)
 
 
+class _Meant(NamedTuple):
+    """The dead jobs that were named: by id, by kind, or by what else they have in common."""
+
+    selection: Selection
+    kind: str | None
+
+
 def _choose(
-    ids: list[str] | None, kind: str | None, queue: str | None, *, all: bool
-) -> list[str] | None:
-    """Return the ids that were named; None: all of them, or all of the kind."""
+    ids: list[str] | None, kind: str | None, only: Selection, *, named: bool, all: bool
+) -> Selection:
+    """Return which dead jobs are meant; ``named``: by what was typed. Raises InvalidInput."""
     if kind is not None and (ids or all):
         raise InvalidInput(
             f"--kind says which jobs, and so {'does --all' if all else 'do ids'}",
             hint="leave one of them out",
         )
-    if kind is None and bool(ids) == all:
-        message = "give either ids or --all, not both" if all else "no dead jobs were named"
+    if ids and all:
+        raise InvalidInput("give either ids or --all, not both", hint="leave one of them out")
+    if ids and only != Selection():
         raise InvalidInput(
-            message, hint="name them by id or --kind, or write --all (see: queuectl dlq list)"
+            "--queue, --tag, --name and --since go with --all or --kind, not with ids",
+            hint="leave one of them out",
         )
-    if ids and queue:
+    if kind is None and not (ids or named):
         raise InvalidInput(
-            "--queue goes with --all or --kind, not with ids", hint="leave one of them out"
+            "no dead jobs were named",
+            hint="name them by id, --kind, --queue, --tag, --name or --since, or write --all"
+            " (see: queuectl dlq list)",
         )
-    return ids or None
+    return replace(only, references=tuple(ids or ()), everything=all)
 
 
-def _find(
-    store: engine.Store, ids: list[str] | None, kind: str | None, queue: str | None
-) -> list[domain.Job]:
-    if kind is not None:
-        return dead_letters.find_kind(store, kind, queue=queue)
-    if ids is None:
-        return dead_letters.purge_all(store, queue=queue, dry_run=True)
-    return dead_letters.purge(store, ids, dry_run=True)
+def _find(store: engine.Store, meant: _Meant) -> list[domain.Job]:
+    if meant.kind is not None:
+        return dead_letters.find_kind(store, meant.kind, meant.selection)
+    if meant.selection.references:
+        return dead_letters.purge(store, list(meant.selection.references), dry_run=True)
+    return dead_letters.purge_all(store, meant.selection, dry_run=True)
 
 
 def _delete(store: engine.Store, ids: list[str]) -> list[domain.Job]:

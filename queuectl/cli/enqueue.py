@@ -373,8 +373,9 @@ def _tell(store: engine.Store, receipt: jobs.Receipt) -> None:
         render.note(f"{which} there already, with the same request; nothing changed")
     if receipt.unique:
         count = len(receipt.unique)
-        which = f"job {receipt.unique[0]} has" if count == 1 else f"{count} of the jobs have"
-        render.note(f"{which} that unique key and not ended; nothing was added")
+        have = "has" if count == 1 else "have"
+        which = f"job {receipt.unique[0]}" if count == 1 else f"{count} of the jobs"
+        render.note(f"{which} {have} that unique key and {have} not ended; nothing was added")
     for job_id, reason in list(receipt.doomed.items())[:_TOLD_JOBS]:
         render.note(f"job {job_id} cannot start: {reason}")
     if len(receipt.doomed) > _TOLD_JOBS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -10,12 +11,15 @@ from typing import Annotated, Any
 import typer
 
 from queuectl.cli import completion, objects, options, render, terms
+from queuectl.cli.selection import narrows, parse_states, selects
 from queuectl.cli.store import open_store
 from queuectl.domain import durations
 from queuectl.domain import job as domain
 from queuectl.domain.dependency import Condition, Need, NeededJob
+from queuectl.domain.selection import Selection
 from queuectl.domain.text import escape_line
 from queuectl.service import jobs, logs
+from queuectl.service import selection as service
 from queuectl.settings import StoreLocation
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -29,6 +33,7 @@ class Order(StrEnum):
 
 
 @app.command("list")
+@narrows
 def list_(
     ctx: typer.Context,
     state: Annotated[
@@ -41,7 +46,8 @@ def list_(
             autocompletion=completion.complete_state,
         ),
     ] = None,
-    queue: options.Queue = None,
+    *,
+    only: Selection,
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=0, max=10**9, help="At most so many; 0: all.")
     ] = 20,
@@ -52,10 +58,10 @@ def list_(
     json: options.Json = False,
 ) -> None:
     """List jobs, the newest first."""
+    only = replace(only, states=parse_states(state))
     found = jobs.list_jobs(
         open_store(ctx),
-        states=[jobs.parse_state(text) for text in state or ()],
-        queue=queue,
+        only,
         limit=limit or None,
         next_first=order is Order.next,
     )
@@ -66,7 +72,7 @@ def list_(
     elif found:
         _show_list(found)
     else:
-        render.note("no such jobs" if state or queue else "no jobs")
+        render.note("no such jobs" if only != Selection() else "no jobs")
 
 
 def _show_list(found: list[domain.Job]) -> None:
@@ -86,7 +92,7 @@ def _list_row(job: domain.Job) -> list[render.Cell]:
     due = job.run_at if job.state in ("scheduled", "failed") else None
     return [
         job.id,
-        job.state,
+        f"{job.state} (frozen)" if job.is_frozen else job.state,
         job.queue,
         tries(job),
         job.created_at,
@@ -102,10 +108,27 @@ def tries(job: domain.Job) -> str:
 
 
 @app.command("show")
-def show(ctx: typer.Context, id: options.JobId, json: options.Json = False) -> None:
-    """Show a job and each of its attempts."""
+@selects
+def show(ctx: typer.Context, selection: Selection, json: options.Json = False) -> None:
+    """Show jobs and each of their attempts.
+
+    With --json an object if one job was named by its id, and else an array.
+    """
     store = open_store(ctx)
-    show_history(store.location, jobs.history(store, id), as_json=json)
+    chosen = service.choose(store, selection, among=domain.State, verb="shown")
+    if len(selection.references) == 1:
+        show_history(store.location, jobs.history(store, chosen[0].id), as_json=json)
+        return
+    histories = (jobs.history(store, job.id) for job in chosen)
+    if json:
+        render.json_array(history_object(store.location, history) for history in histories)
+        return
+    for number, history in enumerate(histories):
+        if number:
+            render.out()
+        show_history(store.location, history, as_json=False)
+    if not chosen:
+        render.note("no such jobs")
 
 
 def show_history(location: StoreLocation, history: jobs.JobHistory, *, as_json: bool) -> None:

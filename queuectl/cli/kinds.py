@@ -6,12 +6,13 @@ from typing import Any
 
 from queuectl.cli import objects, render
 from queuectl.db import engine
+from queuectl.domain.selection import Selection
 from queuectl.service import dead_letters
 
 
-def show(store: engine.Store, queue: str | None, limit: int, *, quiet: bool, as_json: bool) -> None:
+def show(store: engine.Store, only: Selection, limit: int, *, quiet: bool, as_json: bool) -> None:
     """Print the kinds of dead jobs, at most ``limit`` of them; 0: all."""
-    found = dead_letters.list_kinds(store, queue=queue)
+    found = dead_letters.list_kinds(store, only)
     shown = found[: limit or None]
     if as_json:
         render.json_array(map(_kind_object, shown))

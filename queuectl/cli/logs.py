@@ -8,11 +8,14 @@ from typing import Annotated
 import typer
 
 from queuectl.cli import following, interleaving, lazy, options, render
+from queuectl.cli.selection import selects
 from queuectl.cli.store import open_store
 from queuectl.db import engine
 from queuectl.domain import job as domain
+from queuectl.domain.selection import Selection
 from queuectl.errors import InvalidInput, NotFound
 from queuectl.service import chunks, jobs, logs
+from queuectl.service import selection as service
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -20,9 +23,10 @@ Write = Callable[[bytes], None]
 
 
 @app.command("logs")
+@selects
 def print_logs(
     ctx: typer.Context,
-    ids: options.JobIds,
+    selection: Selection,
     attempt: Annotated[
         int | None,
         typer.Option(
@@ -50,10 +54,12 @@ def print_logs(
         other = "--json" if json else "--attempt"
         raise InvalidInput(f"--follow and {other} exclude each other", hint="leave one of them out")
     store = open_store(ctx)
-    if len(ids) > 1:
-        _print_several(store, ids, lines, follow=follow, alone=_alone(attempt, raw=raw, json=json))
+    found = _find(store, selection)
+    if len(selection.references) != 1:
+        alone = _alone(attempt, raw=raw, json=json)
+        _print_several(store, found, lines, follow=follow, alone=alone)
         return
-    job = jobs.find(store, ids[0])
+    [job] = found
     run = _choose(job, attempt)
     if json:
         _print_json(store, job, run, lines)
@@ -65,6 +71,11 @@ def print_logs(
         _print(store, job, run, lines, render.out_bytes if raw else following.Escaped().write)
 
 
+def _find(store: engine.Store, selection: Selection) -> list[domain.Job]:
+    chosen = service.choose(store, selection, among=domain.State, verb="printed")
+    return jobs.find_by_ids(store, [job.id for job in chosen])
+
+
 def _alone(attempt: int | None, *, raw: bool, json: bool) -> str | None:
     """Return an option that was given and makes sense for one job alone."""
     given = {"--attempt": attempt is not None, "--raw": raw, "--json": json}
@@ -72,12 +83,18 @@ def _alone(attempt: int | None, *, raw: bool, json: bool) -> str | None:
 
 
 def _print_several(
-    store: engine.Store, ids: list[str], lines: int | None, *, follow: bool, alone: str | None
+    store: engine.Store,
+    found: list[domain.Job],
+    lines: int | None,
+    *,
+    follow: bool,
+    alone: str | None,
 ) -> None:
     if alone is not None:
-        raise InvalidInput(f"{alone} is for one job", hint="name one, or leave it out")
-    found = list({job.id: job for job in (jobs.find(store, name) for name in ids)}.values())
-    if follow:
+        raise InvalidInput(f"{alone} is for one job", hint="name one by its id, or leave it out")
+    if not found:
+        render.note("no such jobs")
+    elif follow:
         lazy.finish_start()
         interleaving.follow(store, found)
     else:

@@ -102,7 +102,12 @@ def worker_object(worker: workers.Worker) -> dict[str, Any]:
         "slots": worker.slots,
         "queues": worker.queues,
         "running": [
-            {"id": job.id, "attempt": job.run, "claimed_at": job.claimed_at}
+            {
+                "id": job.id,
+                "attempt": job.run,
+                "claimed_at": job.claimed_at,
+                "frozen_at": job.frozen_at,
+            }
             for job in worker.running
         ],
         "started_at": worker.started_at,

@@ -23,15 +23,6 @@ JobId = Annotated[
         show_default=False,
     ),
 ]
-JobIds = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="ID",
-        help="Jobs, by id, by any unique beginning of it, or: last.",
-        autocompletion=completion.complete_job,
-        show_default=False,
-    ),
-]
 Queue = Annotated[
     str | None,
     typer.Option(

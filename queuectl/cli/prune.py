@@ -10,10 +10,12 @@ from typing import Annotated
 import typer
 
 from queuectl.cli import completion, options, render
+from queuectl.cli.selection import narrows
 from queuectl.cli.store import open_store
 from queuectl.db import engine
 from queuectl.domain import durations
 from queuectl.domain import job as domain
+from queuectl.domain.selection import Selection
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.service import jobs, leftovers, pruning
 
@@ -23,6 +25,7 @@ _STEP = "deleting"
 
 
 @app.command("prune")
+@narrows
 def prune(
     ctx: typer.Context,
     older_than: Annotated[
@@ -44,7 +47,8 @@ def prune(
             autocompletion=completion.complete_ended,
         ),
     ] = None,
-    queue: options.Queue = None,
+    *,
+    only: Selection,
     dry_run: options.DryRun = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     quiet: options.Quiet = False,
@@ -59,7 +63,7 @@ def prune(
     store = open_store(ctx)
     states = [jobs.parse_state(text) for text in state or ("completed", "cancelled")]
     seconds = _parse_time(older_than)
-    choice = pruning.choose(store, states, older_than_seconds=seconds, queue=queue)
+    choice = pruning.choose(store, states, older_than_seconds=seconds, only=only)
     counted = pruning.count(store, choice)
     if not dry_run and not yes:
         _confirm(sum(counted.values()))

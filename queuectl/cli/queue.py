@@ -262,27 +262,32 @@ def purge(
 ) -> None:
     """Delete the jobs of a queue that wait, with their history and output, for good.
 
-    Those that are pending, blocked, scheduled, or failed and in their backoff. What runs goes on;
-    what is dead stays in the dead letter queue.
+    Those that are pending, held, blocked, scheduled, or failed and in their backoff. What runs goes
+    on; what is dead stays in the dead letter queue.
     """
     store = open_store(ctx)
     waiting = queues.find_waiting(store, name)
     count = len(waiting.seqs)
     if count and not dry_run:
         if not yes:
-            waits = render.count(count, "waiting job")
-            options.require_consent(f"delete {waits} of {name} with their history and output?")
+            waits = f"{render.count(count, 'waiting job')} of {name}{_of_them_held(waiting.held)}"
+            options.require_consent(f"delete {waits} with their history and output?")
         purged = queues.purge(store, waiting)
         for seq, runs in purged.ran:
             logs.remove(store.location, seq, runs)
         count = purged.count
     if json:
-        values = {"queue": name, "jobs": count, "processing": waiting.running, "dry_run": dry_run}
-        render.json_value(values)
+        numbers = {"jobs": count, "held": waiting.held, "processing": waiting.running}
+        render.json_value({"queue": name, **numbers, "dry_run": dry_run})
         return
-    render.out(f"{render.count(count, 'job')} {'would be deleted' if dry_run else 'deleted'}")
+    done = f"would be deleted{_of_them_held(waiting.held)}" if dry_run else "deleted"
+    render.out(f"{render.count(count, 'job')} {done}")
     if waiting.running:
         render.note(_go_on(waiting.running))
+
+
+def _of_them_held(held: int) -> str:
+    return f" ({held} of them held)" if held else ""
 
 
 def _go_on(running: int) -> str:

@@ -268,9 +268,14 @@ def _draw(columns: Sequence[Column], rows: list[list[str]]) -> None:
         )
     drawn.expand = any(column.fills for column in columns)
     for row in rows:
-        drawn.add_row(*(Text(cell, style=STATE_COLOURS.get(cell, "")) for cell in row))
+        drawn.add_row(*(Text(cell, style=_style(cell)) for cell in row))
     with _writing():
         Console(file=sys.stdout, highlight=False).print(drawn)
+
+
+def _style(cell: str) -> str:
+    """Return the colour of a state, also of ``processing (frozen)``."""
+    return STATE_COLOURS.get(cell.removesuffix(" (frozen)"), "")
 
 
 #: Eighths of a character's height and width, and what stands for them where they cannot be shown.

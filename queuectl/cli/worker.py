@@ -138,7 +138,7 @@ def _show(found: list[workers.Worker]) -> None:
             worker.slots,
             "all" if worker.queues is None else ",".join(worker.queues),
             worker.heartbeat_at,
-            ", ".join(job.id for job in worker.running),
+            ", ".join(f"{job.id} (frozen)" if job.frozen_at else job.id for job in worker.running),
         ]
         for worker in found
     ]

@@ -119,6 +119,13 @@ def _runs(seen: Situation) -> Reason:
     attempt = f"attempt {job.attempts + 1} of {job.max_retries + 1}"
     since = f"since {_at(seen, job.claimed_at)}"
     crew = next((worker for worker in seen.workers if worker.id == job.worker_id), None)
+    if crew is not None and crew.alive and job.is_frozen:
+        return Reason(
+            "frozen",
+            f"it is frozen since {_at(seen, job.frozen_at)}: its processes on {crew.host} stand"
+            f" still, and its timeout with them; {attempt}, claimed {_at(seen, job.claimed_at)}",
+            f"queuectl thaw {job.id}",
+        )
     if crew is not None and crew.alive:
         return Reason(
             "running",

@@ -118,6 +118,11 @@ class Job:
         """Whether it is held because somebody edits it, or began to."""
         return self.state is State.HELD and self.edit_started_at is not None
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it runs, and its processes stand still."""
+        return self.state is State.PROCESSING and self.frozen_at is not None
+
     def is_overdue(self, now: datetime) -> bool:
         """Whether it was not started by its deadline, and no worker has looked since."""
         never = self.runs == 0 and self.state in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,13 +11,16 @@ from queuectl.domain.job import State
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Jobs by reference (id, unique prefix, ``last``), or all to which every condition applies."""
+    """Jobs by reference (id, unique prefix, ``last``), or all to which every condition applies.
+
+    Of several values of one condition any is enough.
+    """
 
     references: tuple[str, ...] = ()
     states: tuple[State, ...] = ()
-    queue: str | None = None
-    tag: str | None = None
-    name: str | None = None
+    queues: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     #: Only jobs that were enqueued at this instant or later.
     since: datetime | None = None
     #: Whether all jobs are meant where no condition is given.
@@ -30,3 +34,11 @@ class Chosen:
     seq: int
     id: str
     state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """The ids of the jobs that were changed, and of those that need them and changed with them."""
+
+    ids: Sequence[str]
+    dependents: Sequence[str] = ()

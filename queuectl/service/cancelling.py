@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, func, select, update
@@ -12,9 +13,9 @@ from sqlalchemy import Connection, func, select, update
 from queuectl.db.engine import Store
 from queuectl.db.models import JobRow
 from queuectl.domain.job import State
-from queuectl.domain.selection import Chosen
+from queuectl.domain.selection import Chosen, Effect
 from queuectl.service import dependencies, orders
-from queuectl.service.selection import in_chunks
+from queuectl.service.selection import in_chunks, merge, rehearse_chunks
 
 #: Where a job waits, and nobody holds a claim.
 WAITING = (State.HELD, State.BLOCKED, State.SCHEDULED, State.PENDING, State.FAILED)
@@ -26,11 +27,30 @@ class Cancelled:
 
     id: str
     runs: bool
+    #: Whether it was not meant itself, but needs one that was.
+    follows: bool = False
 
 
 def cancel(store: Store, chosen: Sequence[Chosen], *, reason: str | None = None) -> list[Cancelled]:
-    """Cancel these jobs; those that have ended meanwhile are left out."""
-    return in_chunks(store, chosen, lambda connection, seqs: cancel_in(connection, seqs, reason))
+    """Cancel these jobs; those that have ended meanwhile are left out.
+
+    Behind them stand those that wait for one of them, and are cancelled for that: at once, or when
+    the worker has ended what runs.
+    """
+    return in_chunks(store, chosen, partial(cancel_in, reason=reason))
+
+
+def rehearse(
+    store: Store, chosen: Sequence[Chosen], *, reason: str | None = None
+) -> list[Cancelled]:
+    """Return what ``cancel`` would."""
+    return rehearse_chunks(store, chosen, partial(cancel_in, reason=reason))
+
+
+def effect_of(chosen: Sequence[Chosen], done: Sequence[Cancelled]) -> Effect:
+    """Return which of the jobs that were meant are cancelled, and which others with them."""
+    meant = [job.id for job in done if not job.follows]
+    return merge(chosen, [Effect(meant, [job.id for job in done if job.follows])])
 
 
 def cancel_in(connection: Connection, seqs: list[int], reason: str | None) -> list[Cancelled]:
@@ -62,10 +82,14 @@ def cancel_in(connection: Connection, seqs: list[int], reason: str | None) -> li
         )
     )
     needed = [row.id for row in waiting if row.needed]
-    dependencies.pass_on(connection, dict.fromkeys(needed, State.CANCELLED.value))
+    passed = dependencies.pass_on(connection, dict.fromkeys(needed, State.CANCELLED.value))
+    later = dependencies.foresee(connection, [row.id for row in running if row.needed])
     found = [(row.seq, Cancelled(row.id, runs=True)) for row in running]
     found += [(row.seq, Cancelled(row.id, runs=False)) for row in waiting]
-    return [cancelled for _, cancelled in sorted(found, key=lambda pair: pair[0])]
+    return [
+        *(cancelled for _, cancelled in sorted(found, key=lambda pair: pair[0])),
+        *(Cancelled(job_id, runs=False, follows=True) for job_id in [*passed.cancelled, *later]),
+    ]
 
 
 def _lock_waiting(connection: Connection, seqs: list[int]) -> list[Any]:

@@ -14,8 +14,10 @@ from queuectl.db.engine import Store
 from queuectl.db.models import DeadLetterRow, JobRow
 from queuectl.domain.fingerprint import kind_of, normalize, program_of, shorten
 from queuectl.domain.job import Job, State
+from queuectl.domain.selection import Selection
 from queuectl.errors import Conflict, NotFound
 from queuectl.service.jobs import find_in
+from queuectl.service.narrowing import narrow
 from queuectl.service.pruning import delete_rows
 from queuectl.service.requeueing import lock, requeue_rows
 from queuectl.service.rows import JOB_COLUMNS, in_states, to_job
@@ -51,19 +53,19 @@ class Kind:
 
 
 def list_dead(
-    store: Store, *, queue: str | None = None, limit: int | None = None
+    store: Store, only: Selection | None = None, *, limit: int | None = None
 ) -> list[DeadLetter]:
     """Return the dead jobs, those that died last first."""
-    query = _letters(queue).order_by(DeadLetterRow.died_at.desc(), DeadLetterRow.job_seq.desc())
+    query = _letters(only).order_by(DeadLetterRow.died_at.desc(), DeadLetterRow.job_seq.desc())
     return store.read(
         lambda connection: [_to_letter(row) for row in connection.execute(query.limit(limit))]
     )
 
 
-def list_kinds(store: Store, *, queue: str | None = None) -> list[Kind]:
-    """Return the kinds of the dead jobs, the most frequent first; among all or in one queue.
+def list_kinds(store: Store, only: Selection | None = None) -> list[Kind]:
+    """Return the kinds of the dead jobs, the most frequent first; among all or some of them.
 
-    An id is that of the kind among all dead jobs, whatever queue is asked for.
+    An id is that of the kind among all dead jobs, whichever are asked for.
     """
 
     def work(connection: Connection) -> list[Kind]:
@@ -71,7 +73,7 @@ def list_kinds(store: Store, *, queue: str | None = None) -> list[Kind]:
         latest: dict[str, DeadLetter] = {}
         first: dict[str, datetime] = {}
         counts: Counter[str] = Counter()
-        query = _letters(queue).order_by(DeadLetterRow.died_at.desc(), DeadLetterRow.job_seq.desc())
+        query = _letters(only).order_by(DeadLetterRow.died_at.desc(), DeadLetterRow.job_seq.desc())
         for letter in map(_to_letter, connection.execute(query)):
             kind = kind_of(letter.job.command, letter.last_error)
             latest.setdefault(kind, letter)
@@ -100,14 +102,14 @@ def _count_kinds(connection: Connection) -> Counter[str]:
     return Counter(kind_of(command, error) for command, error in connection.execute(query))
 
 
-def _letters(queue: str | None) -> Select[Any]:
+def _letters(only: Selection | None) -> Select[Any]:
     query = select(
         *JOB_COLUMNS,
         DeadLetterRow.died_at,
         DeadLetterRow.reason,
         DeadLetterRow.last_error.label("letter_error"),
     ).join(JobRow, JobRow.seq == DeadLetterRow.job_seq)
-    return query if queue is None else query.where(JobRow.queue == queue)
+    return query if only is None else query.where(*narrow(only))
 
 
 def _to_letter(row: Any) -> DeadLetter:
@@ -122,19 +124,19 @@ def requeue(store: Store, references: list[str], *, dry_run: bool = False) -> li
     return _change(store, _named(references), _requeue, dry_run=dry_run)
 
 
-def requeue_all(store: Store, *, queue: str | None = None, dry_run: bool = False) -> list[Job]:
-    """Requeue every dead job, or those of one queue; return them as they were."""
-    return _change(store, _every(queue), _requeue, dry_run=dry_run)
+def requeue_all(store: Store, only: Selection | None = None, *, dry_run: bool = False) -> list[Job]:
+    """Requeue every dead job, or some by what they have in common; return them as they were."""
+    return _change(store, _every(only), _requeue, dry_run=dry_run)
 
 
 def requeue_kind(
-    store: Store, kind: str, *, queue: str | None = None, dry_run: bool = False
+    store: Store, kind: str, only: Selection | None = None, *, dry_run: bool = False
 ) -> list[Job]:
-    """Requeue the dead jobs of a kind, or those of it in one queue; return them as they were.
+    """Requeue the dead jobs of a kind, or some of them; return them as they were.
 
     Raises NotFound for a kind that no dead job has, Conflict for a beginning of several.
     """
-    return _change(store, _of_kind(kind, queue), _requeue, dry_run=dry_run)
+    return _change(store, _of_kind(kind, only), _requeue, dry_run=dry_run)
 
 
 def purge(store: Store, references: list[str], *, dry_run: bool = False) -> list[Job]:
@@ -145,14 +147,14 @@ def purge(store: Store, references: list[str], *, dry_run: bool = False) -> list
     return _change(store, _named(references), _purge, dry_run=dry_run)
 
 
-def purge_all(store: Store, *, queue: str | None = None, dry_run: bool = False) -> list[Job]:
-    """Delete every dead job, or those of one queue; return them as they were."""
-    return _change(store, _every(queue), _purge, dry_run=dry_run)
+def purge_all(store: Store, only: Selection | None = None, *, dry_run: bool = False) -> list[Job]:
+    """Delete every dead job, or some by what they have in common; return them as they were."""
+    return _change(store, _every(only), _purge, dry_run=dry_run)
 
 
-def find_kind(store: Store, kind: str, *, queue: str | None = None) -> list[Job]:
-    """Return the dead jobs of a kind, or those of it in one queue; raises as ``requeue_kind``."""
-    return store.read(_of_kind(kind, queue))
+def find_kind(store: Store, kind: str, only: Selection | None = None) -> list[Job]:
+    """Return the dead jobs of a kind, or some of them; raises as ``requeue_kind``."""
+    return store.read(_of_kind(kind, only))
 
 
 def _change(
@@ -188,15 +190,15 @@ def _named(references: list[str]) -> Callable[[Connection], list[Job]]:
     return choose
 
 
-def _every(queue: str | None) -> Callable[[Connection], list[Job]]:
-    query = _letters(queue).order_by(DeadLetterRow.job_seq)
+def _every(only: Selection | None) -> Callable[[Connection], list[Job]]:
+    query = _letters(only).order_by(DeadLetterRow.job_seq)
     return lambda connection: [_to_letter(row).job for row in connection.execute(query)]
 
 
-def _of_kind(kind: str, queue: str | None) -> Callable[[Connection], list[Job]]:
+def _of_kind(kind: str, only: Selection | None) -> Callable[[Connection], list[Job]]:
     def choose(connection: Connection) -> list[Job]:
         whole = _find_kind(_count_kinds(connection), kind)
-        query = _letters(queue).order_by(DeadLetterRow.job_seq)
+        query = _letters(only).order_by(DeadLetterRow.job_seq)
         letters = map(_to_letter, connection.execute(query))
         return [
             letter.job

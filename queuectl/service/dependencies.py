@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -72,29 +73,72 @@ _MAKE_FATAL = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """The ids of blocked jobs that were let go or cancelled, as what they need has ended."""
+
+    let_go: list[str] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    #: Those of the cancelled ones that others need in their turn.
+    needed: list[str] = field(default_factory=list)
+
+
 def pass_on_ends(connection: Connection, seqs: Sequence[int]) -> bool:
     """Pass on the ends of those of these jobs that have ended; return whether others changed."""
     found: dict[str, str] = {}
     for chunk in _chunks(seqs):
         query = select(JobRow.id, JobRow.state).where(JobRow.seq.in_(chunk), in_states(*FINISHED))
         found.update((row.id, row.state) for row in connection.execute(query))
-    return pass_on(connection, found)
+    passed = pass_on(connection, found)
+    return bool(passed.let_go or passed.cancelled)
 
 
-def pass_on(connection: Connection, ended: Mapping[str, str]) -> bool:
+def pass_on(connection: Connection, ended: Mapping[str, str]) -> Passed:
     """Let go or cancel what waits for these jobs, by id, given how each of them ended.
 
-    Part of the transaction that ends them. Returns whether another job changed.
+    Part of the transaction that ends them. Returns which other jobs changed, all the way down.
     """
-    changed = False
+    whole = Passed()
     while ended:
         dependents = _lock_dependents(connection, list(ended), DependencyRow.job_seq.is_not(None))
         _write_outcomes(connection, ended)
         blocked = [row for row in dependents if row.state == State.BLOCKED]
-        cancelled = settle_blocked(connection, blocked)
-        changed = changed or bool(blocked)
-        ended = dict.fromkeys(cancelled, State.CANCELLED.value)
-    return changed
+        passed = settle_blocked(connection, blocked)
+        whole.let_go.extend(passed.let_go)
+        whole.cancelled.extend(passed.cancelled)
+        ended = dict.fromkeys(passed.needed, State.CANCELLED.value)
+    return whole
+
+
+def foresee(connection: Connection, ids: Sequence[str]) -> list[str]:
+    """Return the ids of the blocked jobs that are cancelled if these are, all the way down."""
+    ended: dict[str, str] = {}
+    found: list[str] = []
+    while ids:
+        ended.update(dict.fromkeys(ids, State.CANCELLED.value))
+        rows = _find_blocked(connection, ids)
+        needs = needs_of(connection, [row.seq for row in rows])
+        ids = []
+        for row in rows:
+            then = [
+                replace(need, outcome=ended.get(need.id, need.outcome)) for need in needs[row.seq]
+            ]
+            if row.id not in ended and judge(then).standing is Standing.DOOMED:
+                ids = [*ids, row.id]
+        found += ids
+    return found
+
+
+def _find_blocked(connection: Connection, ids: Sequence[str]) -> list[Any]:
+    found: dict[int, Any] = {}
+    for chunk in _chunks(ids):
+        needing = select(DependencyRow.job_seq).where(DependencyRow.needed_id.in_(chunk))
+        query = select(JobRow.seq, JobRow.id).where(
+            JobRow.seq.in_(needing), JobRow.state == State.BLOCKED
+        )
+        rows = connection.execute(query.order_by(JobRow.seq))
+        found.update((row.seq, row) for row in rows)
+    return list(found.values())
 
 
 def _lock_dependents(
@@ -131,31 +175,30 @@ def set_outcome(connection: Connection, ids: Sequence[str], outcome: str | None)
         )
 
 
-def settle_blocked(connection: Connection, rows: Sequence[Any]) -> list[str]:
-    """Let go of those locked jobs that are ready, cancel those that can no longer start.
-
-    Returns the ids of the cancelled ones that others need in their turn.
-    """
+def settle_blocked(connection: Connection, rows: Sequence[Any]) -> Passed:
+    """Let go of those locked jobs that are ready, cancel those that can no longer start."""
     needs = needs_of(connection, [row.seq for row in rows])
+    passed = Passed()
     ready: list[int] = []
     doomed: list[dict[str, Any]] = []
     fatal: list[dict[str, Any]] = []
-    ends: list[str] = []
     now = datetime.now(UTC)
     for row in rows:
         verdict = judge(needs[row.seq])
         if verdict.standing is Standing.READY:
             ready.append(row.seq)
+            passed.let_go.append(row.id)
         elif verdict.standing is Standing.DOOMED:
             doomed.append({"doomed_seq": row.seq, "why": verdict.reason, "now": now})
             fatal += [{"doomed_seq": row.seq, "why_id": need.id} for need in verdict.fatal]
+            passed.cancelled.append(row.id)
             if row.needed:
-                ends.append(row.id)
+                passed.needed.append(row.id)
     let_go(connection, ready, now)
     if doomed:
         connection.execute(_CANCEL, doomed)
         connection.execute(_MAKE_FATAL, fatal)
-    return ends
+    return passed
 
 
 def let_go(connection: Connection, seqs: Sequence[int], now: datetime) -> None:
@@ -204,12 +247,14 @@ def reopen(connection: Connection, seqs: Sequence[int]) -> tuple[list[str], list
     return ids, [seq for seq in seqs if judge(needs[seq]).standing is Standing.WAITS]
 
 
-def bring_back(connection: Connection, ids: Sequence[str]) -> None:
+def bring_back(connection: Connection, ids: Sequence[str]) -> list[str]:
     """Let jobs wait again that were cancelled for the ends of these, which have been requeued.
 
+    Returns the ids of all that came back.
     One whose unique key another job has meanwhile stays cancelled, as does one that something else
     keeps from starting.
     """
+    found: list[str] = []
     while ids:
         rows = [
             row
@@ -227,8 +272,10 @@ def bring_back(connection: Connection, ids: Sequence[str]) -> None:
                 back.append(row)
                 taken.update({row.unique_key} - {None})
         block(connection, [row.seq for row in back])
+        found += [row.id for row in back]
         ids = [row.id for row in back if row.needed]
         set_outcome(connection, ids, None)
+    return found
 
 
 def _blame(connection: Connection, seq: int, ids: Sequence[str], reason: str | None) -> None:

@@ -8,16 +8,17 @@ attempts, outputs that are kept in the store, dead letters and tags. Workers' ro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, select
 
 from queuectl.db.engine import Store
 from queuectl.db.models import JobRow
-from queuectl.domain.job import State
+from queuectl.domain.selection import Selection
 from queuectl.errors import StoreUnavailable
 from queuectl.service import records, tables
+from queuectl.service.narrowing import narrow
 from queuectl.service.rows import in_states
 
 #: What the id of the job is called to which a row belongs.
@@ -28,16 +29,15 @@ Write = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Which jobs are exported; without states and queue all of them, with options and queues."""
+    """Which jobs are exported; without a condition all of them, with options and queues."""
 
-    states: tuple[State, ...] = ()
-    queue: str | None = None
+    only: Selection = field(default_factory=Selection)
     with_output: bool = True
 
     @property
     def is_all(self) -> bool:
         """Whether it is the whole store, or jobs alone."""
-        return not self.states and self.queue is None
+        return self.only == Selection()
 
 
 def export(store: Store, write: Write, part: Part | None = None) -> dict[str, int]:
@@ -91,10 +91,9 @@ def _batches(
 
 def _query(table: Table, part: Part) -> Select[Any]:
     conditions: list[ColumnElement[bool]] = []
-    if part.states:
-        conditions.append(in_states(*part.states))
-    if part.queue is not None:
-        conditions.append(JobRow.queue == part.queue)
+    if part.only.states:
+        conditions.append(in_states(*part.only.states))
+    conditions += narrow(part.only)
     if not records.belongs_to_job(table):
         return select(table).where(*conditions)
     joined = table.join(JobRow.__table__, JobRow.seq == table.c.job_seq)

@@ -17,9 +17,11 @@ from queuectl.domain.dependency import Condition, NeededJob
 from queuectl.domain.job import FINISHED, LIVE, Attempt, Job, State
 from queuectl.domain.options import Options
 from queuectl.domain.request import JobRequest
+from queuectl.domain.selection import Selection
 from queuectl.errors import Conflict, InvalidInput, NotFound, OutcomeUnknown
 from queuectl.service import config, needs, queues, relations
 from queuectl.service.insertion import generate_ids, insert_jobs
+from queuectl.service.narrowing import narrow
 from queuectl.service.rows import (
     ATTEMPT_COLUMNS,
     in_states,
@@ -272,22 +274,23 @@ def find_by_ids(store: Store, ids: list[str]) -> list[Job]:
 
 def list_jobs(
     store: Store,
+    only: Selection | None = None,
     *,
-    states: Iterable[State] = (),
-    queue: str | None = None,
     limit: int | None = 20,
     next_first: bool = False,
 ) -> list[Job]:
     """Return jobs, the newest first, or with ``next_first`` those that run next.
 
+    ``only`` says which by what they have in common; its references are not looked at.
     ``next_first`` lists what waits: pending jobs in the order of claims, then the others by run_at.
     """
+    only = only or Selection()
     if next_first:
-        return store.read(lambda connection: _list_next(connection, set(states), queue, limit))
-    if wanted := sorted(set(states)):
-        queries = [_newest_in(state, queue, limit) for state in wanted]
+        return store.read(lambda connection: _list_next(connection, only, limit))
+    if wanted := sorted(set(only.states)):
+        queries = [_newest_in(state, only, limit) for state in wanted]
     else:
-        queries = [_newest(select(JobRow.seq).order_by(JobRow.seq.desc()), queue, limit)]
+        queries = [_newest(select(JobRow.seq).order_by(JobRow.seq.desc()), only, limit)]
 
     def work(connection: Connection) -> list[Job]:
         found = [to_job(row) for query in queries for row in connection.execute(query)]
@@ -296,24 +299,20 @@ def list_jobs(
     return store.read(work)
 
 
-def _newest_in(state: State, queue: str | None, limit: int | None) -> Select[Any]:
+def _newest_in(state: State, only: Selection, limit: int | None) -> Select[Any]:
     seqs = select(JobRow.seq).where(in_states(state))
     if state in FINISHED:
-        return _newest(seqs.order_by(JobRow.seq.desc()), queue, limit)
+        return _newest(seqs.order_by(JobRow.seq.desc()), only, limit)
     # Plain seq would tempt SQLite to read the table backwards, past a million finished jobs.
-    return _newest(seqs.order_by((JobRow.seq + literal_column("0")).desc()), queue, limit)
+    return _newest(seqs.order_by((JobRow.seq + literal_column("0")).desc()), only, limit)
 
 
-def _newest(seqs: Select[Any], queue: str | None, limit: int | None) -> Select[Any]:
+def _newest(seqs: Select[Any], only: Selection, limit: int | None) -> Select[Any]:
     # The inner select reads nothing but an index, where one covers it.
-    if queue is not None:
-        seqs = seqs.where(JobRow.queue == queue)
-    return select_jobs().where(JobRow.seq.in_(seqs.limit(limit)))
+    return select_jobs().where(JobRow.seq.in_(seqs.where(*narrow(only)).limit(limit)))
 
 
-def _list_next(
-    connection: Connection, states: set[State], queue: str | None, limit: int | None
-) -> list[Job]:
+def _list_next(connection: Connection, only: Selection, limit: int | None) -> list[Job]:
     order_pending = (JobRow.priority.desc(), JobRow.run_at, JobRow.seq)
     order_waiting = (JobRow.run_at, JobRow.seq)
     jobs: list[Job] = []
@@ -321,12 +320,10 @@ def _list_next(
         ([State.PENDING], order_pending),
         ([State.SCHEDULED, State.FAILED], order_waiting),
     ):
-        wanted = [state for state in group if not states or state in states]
+        wanted = [state for state in group if not only.states or state in only.states]
         if not wanted or (limit is not None and len(jobs) >= limit):
             continue
-        seqs = select(JobRow.seq).where(in_states(*wanted)).order_by(*order)
-        if queue is not None:
-            seqs = seqs.where(JobRow.queue == queue)
+        seqs = select(JobRow.seq).where(in_states(*wanted), *narrow(only)).order_by(*order)
         if limit is not None:
             seqs = seqs.limit(limit - len(jobs))
         query = select_jobs().where(JobRow.seq.in_(seqs)).order_by(*order)

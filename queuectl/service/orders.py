@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from queuectl.db.engine import Store
 from queuectl.db.models import JobRow, OrderRow, WorkerRow
 from queuectl.domain.job import State
 from queuectl.domain.selection import Chosen
 from queuectl.service.rows import in_states
-from queuectl.service.selection import in_chunks
+from queuectl.service.selection import CHUNK, in_chunks
 
 
 class Action(StrEnum):
@@ -90,12 +90,28 @@ def send_signal(store: Store, chosen: Sequence[Chosen], number: int) -> list[str
 
 def freeze(store: Store, chosen: Sequence[Chosen]) -> list[str]:
     """Stop the processes of these jobs, and their timeouts; return the ids of those that run."""
-    return _order(store, chosen, Action.FREEZE, frozen_at=datetime.now(UTC))
+    now = datetime.now(UTC)
+    return _order(store, chosen, Action.FREEZE, frozen_at=func.coalesce(JobRow.frozen_at, now))
 
 
 def thaw(store: Store, chosen: Sequence[Chosen]) -> list[str]:
     """Let frozen jobs go on; return the ids of those that run."""
     return _order(store, chosen, Action.THAW, frozen_at=None)
+
+
+def find_frozen(store: Store, chosen: Sequence[Chosen]) -> list[Chosen]:
+    """Return those of these jobs that run and are frozen."""
+
+    def work(connection: Connection) -> list[Chosen]:
+        frozen: set[int] = set()
+        for start in range(0, len(chosen), CHUNK):
+            seqs = [job.seq for job in chosen[start : start + CHUNK]]
+            query = select(JobRow.seq).where(JobRow.seq.in_(seqs), in_states(State.PROCESSING))
+            found = connection.execute(query.where(JobRow.frozen_at.is_not(None)))
+            frozen.update(found.scalars())
+        return [job for job in chosen if job.seq in frozen]
+
+    return store.read(work)
 
 
 def _order(
@@ -118,7 +134,7 @@ def _order(
 
 def lock_running(connection: Connection, seqs: list[int]) -> list[Any]:
     """Return those of the jobs that run, whose claims nobody can take meanwhile."""
-    query = select(JobRow.seq, JobRow.id, JobRow.version, JobRow.worker_id).where(
+    query = select(JobRow.seq, JobRow.id, JobRow.version, JobRow.worker_id, JobRow.needed).where(
         JobRow.seq.in_(seqs), in_states(State.PROCESSING)
     )
     return list(connection.execute(query.order_by(JobRow.seq).with_for_update()))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -23,8 +23,10 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select
 from queuectl.db.engine import Store
 from queuectl.db.models import JobRow, OutputChunkRow
 from queuectl.domain.job import FINISHED, State
+from queuectl.domain.selection import Selection
 from queuectl.errors import InvalidInput
 from queuectl.service import logs
+from queuectl.service.narrowing import narrow
 from queuectl.service.rows import in_states
 
 #: Jobs that one transaction deletes: with their attempts some 10 ms.
@@ -44,7 +46,7 @@ class Choice:
 
     states: tuple[State, ...]
     before: datetime
-    queue: str | None = None
+    only: Selection = field(default_factory=Selection)
 
 
 class Ended(NamedTuple):
@@ -57,10 +59,15 @@ class Ended(NamedTuple):
 
 
 def choose(
-    store: Store, states: Sequence[State], *, older_than_seconds: float, queue: str | None = None
+    store: Store,
+    states: Sequence[State],
+    *,
+    older_than_seconds: float,
+    only: Selection | None = None,
 ) -> Choice:
     """Return the choice of what ended so long ago, by the store's clock.
 
+    ``only`` narrows it to a queue, a tag, ...; its states are not looked at.
     Raises InvalidInput for a state in which a job has not ended.
     """
     for state in states:
@@ -72,7 +79,7 @@ def choose(
             )
     now = store.read(store.clock).astimezone(UTC)
     before = now - timedelta(seconds=older_than_seconds)
-    return Choice(tuple(dict.fromkeys(states)), before, queue)
+    return Choice(tuple(dict.fromkeys(states)), before, only or Selection())
 
 
 def count(store: Store, choice: Choice) -> dict[State, int]:
@@ -102,8 +109,7 @@ def find_some(store: Store, choice: Choice, state: State, after: int = 0) -> lis
 
 
 def _conditions(choice: Choice, state: State) -> list[ColumnElement[bool]]:
-    conditions = [in_states(state), choice.before > ENDED_AT]
-    return conditions if choice.queue is None else [*conditions, JobRow.queue == choice.queue]
+    return [in_states(state), choice.before > ENDED_AT, *narrow(choice.only)]
 
 
 def _to_ended(row: Sequence[object]) -> Ended:

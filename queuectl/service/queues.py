@@ -36,7 +36,7 @@ _INSERT = text(
     f"INSERT INTO {QueueRow.__tablename__} (name) VALUES (:name)"  # noqa: S608  # a constant
     " ON CONFLICT DO NOTHING"
 )
-_WAITING = (State.BLOCKED, State.PENDING, State.SCHEDULED, State.FAILED)
+_WAITING = (State.HELD, State.BLOCKED, State.PENDING, State.SCHEDULED, State.FAILED)
 #: Jobs that one transaction of a purge deletes, so that no worker waits for all of them, and rows
 #: that one statement names: below SQLite's limit of parameters.
 _PURGED_AT_ONCE = 2000
@@ -66,10 +66,11 @@ class _Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The jobs of a queue that wait, and how many run."""
+    """The jobs of a queue that wait, how many of them are held, and how many others run."""
 
     queue: str
     seqs: Sequence[int]
+    held: int
     running: int
 
 
@@ -207,16 +208,18 @@ def _require_known(connection: Connection, names: Sequence[str]) -> None:
 
 
 def find_waiting(store: Store, name: str) -> Waiting:
-    """Return the blocked, pending, scheduled and failed jobs of a queue; raises NotFound."""
+    """Return the held, blocked, pending, scheduled and failed jobs of a queue; raises NotFound."""
 
     def work(connection: Connection) -> Waiting:
         _require_known(connection, [name])
-        seqs: list[int] = []
+        held = select(JobRow.seq).where(in_states(State.HELD), JobRow.queue == name)
+        seqs = list(connection.execute(held).scalars())
+        count = len(seqs)
         for states in ((State.BLOCKED,), (State.PENDING,), (State.SCHEDULED, State.FAILED)):
             query = select(JobRow.seq).where(in_states(*states), JobRow.queue == name)
             seqs += connection.execute(query).scalars()
         running = dict(RUNNING.fetch(connection))
-        return Waiting(name, array("q", sorted(seqs)), running.get(name, 0))
+        return Waiting(name, array("q", sorted(seqs)), count, running.get(name, 0))
 
     return store.read(work)
 

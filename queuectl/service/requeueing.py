@@ -4,32 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from sqlalchemy import Connection, case, delete, literal_column, select, update
 from sqlalchemy.exc import IntegrityError
 
 from queuectl.db.engine import Store
 from queuectl.db.models import DeadLetterRow, JobRow
-from queuectl.domain.job import State
-from queuectl.domain.selection import Chosen
+from queuectl.domain.job import FINISHED, State
+from queuectl.domain.selection import Chosen, Effect
 from queuectl.errors import Conflict
 from queuectl.service import dependencies
 from queuectl.service.rows import in_states
-from queuectl.service.selection import in_chunks
+from queuectl.service.selection import in_chunks, merge, rehearse_chunks
 
 
-def retry(store: Store, chosen: Sequence[Chosen]) -> list[str]:
-    """Queue ended jobs again, whatever their end; return the ids of those that have ended still.
+def retry(store: Store, chosen: Sequence[Chosen], *, among: Iterable[State] = FINISHED) -> Effect:
+    """Queue those of these jobs again that have ended so still, and what was cancelled for them.
 
     The history is kept. Raises Conflict where another job with the same unique key waits or runs.
     """
+    return merge(chosen, in_chunks(store, chosen, partial(_retry, among=tuple(among))))
 
-    def work(connection: Connection, seqs: list[int]) -> list[str]:
-        found = lock(connection, seqs, (State.COMPLETED, State.DEAD, State.CANCELLED))
-        requeue_rows(connection, list(found))
-        return list(found.values())
 
-    return in_chunks(store, chosen, work)
+def rehearse_retry(
+    store: Store, chosen: Sequence[Chosen], *, among: Iterable[State] = FINISHED
+) -> Effect:
+    """Return what ``retry`` would change, and raise what it would."""
+    return merge(chosen, rehearse_chunks(store, chosen, partial(_retry, among=tuple(among))))
+
+
+def _retry(connection: Connection, seqs: list[int], *, among: Iterable[State]) -> list[Effect]:
+    found = lock(connection, seqs, among)
+    back = requeue_rows(connection, list(found))
+    return [Effect(list(found.values()), back)]
 
 
 def lock(connection: Connection, seqs: Sequence[int], states: Iterable[State]) -> dict[int, str]:
@@ -39,12 +47,12 @@ def lock(connection: Connection, seqs: Sequence[int], states: Iterable[State]) -
     return {row.seq: row.id for row in rows}
 
 
-def requeue_rows(connection: Connection, seqs: list[int]) -> None:
+def requeue_rows(connection: Connection, seqs: list[int]) -> list[str]:
     """Make locked jobs that have ended pending, as if they had just been enqueued.
 
     One that needs jobs that may still end well waits for them. Jobs that were cancelled for the end
-    of one of these wait for it again. Raises Conflict where another job with the same unique key
-    waits or runs.
+    of one of these wait for it again: their ids are returned. Raises Conflict where another job
+    with the same unique key waits or runs.
     """
     now = datetime.now(UTC)
     needed, waiting = dependencies.reopen(connection, seqs)
@@ -71,7 +79,7 @@ def requeue_rows(connection: Connection, seqs: list[int]) -> None:
     )
     try:
         connection.execute(requeued)
-        dependencies.bring_back(connection, needed)
+        return dependencies.bring_back(connection, needed)
     except IntegrityError as error:
         raise Conflict(
             "another job with the same unique key waits or runs",
@@ -103,5 +111,5 @@ def release_rows(connection: Connection, seqs: list[int]) -> None:
         return
     dependencies.block(connection, sorted(bound))
     query = select(JobRow.seq, JobRow.id, JobRow.needed).where(JobRow.seq.in_(sorted(bound)))
-    ends = dependencies.settle_blocked(connection, connection.execute(query).all())
-    dependencies.pass_on(connection, dict.fromkeys(ends, State.CANCELLED.value))
+    settled = dependencies.settle_blocked(connection, connection.execute(query).all())
+    dependencies.pass_on(connection, dict.fromkeys(settled.needed, State.CANCELLED.value))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import Connection, select
 
 from queuectl.db.engine import Store
-from queuectl.db.models import JobRow, TagRow
+from queuectl.db.models import JobRow
 from queuectl.domain.job import State
-from queuectl.domain.selection import Chosen, Selection
+from queuectl.domain.selection import Chosen, Effect, Selection
 from queuectl.errors import Conflict, InvalidInput
 from queuectl.service.jobs import find_in
+from queuectl.service.narrowing import narrow
 from queuectl.service.rows import in_states
 
 Result = TypeVar("Result")
@@ -70,23 +71,9 @@ def choose_in(
         raise InvalidInput(f"{given} jobs cannot be {verb}", hint=f"states: {_list(among)}")
     found: list[Chosen] = []
     for state in wanted:  # one by one: each is covered by an index of its own
-        query = select(JobRow.seq, JobRow.id).where(*conditions(selection, state))
+        query = select(JobRow.seq, JobRow.id).where(in_states(state), *narrow(selection))
         found += [Chosen(row.seq, row.id, state) for row in connection.execute(query)]
     return sorted(found, key=lambda chosen: chosen.seq)
-
-
-def conditions(selection: Selection, state: State) -> list[ColumnElement[bool]]:
-    """Return what holds of the jobs of a selection by conditions, in this state."""
-    found = [in_states(state)]
-    if selection.queue is not None:
-        found.append(JobRow.queue == selection.queue)
-    if selection.name is not None:
-        found.append(JobRow.name == selection.name)
-    if selection.tag is not None:
-        found.append(JobRow.seq.in_(select(TagRow.job_seq).where(TagRow.tag == selection.tag)))
-    if selection.since is not None:
-        found.append(JobRow.created_at >= selection.since)
-    return found
 
 
 def _named(connection: Connection, references: Sequence[str]) -> list[Chosen]:
@@ -109,7 +96,48 @@ def in_chunks(
     is one chunk, so it is all or nothing.
     """
     done: list[Result] = []
-    for start in range(0, len(chosen), CHUNK):
-        seqs = [job.seq for job in chosen[start : start + CHUNK]]
+    for seqs in _chunks(chosen):
         done += store.write(lambda connection, seqs=seqs: work(connection, seqs))  # type: ignore[misc]
     return done
+
+
+def rehearse_chunks(
+    store: Store,
+    chosen: Sequence[Chosen],
+    work: Callable[[Connection, list[int]], list[Result]],
+) -> list[Result]:
+    """Return what ``in_chunks`` would, from transactions that are undone."""
+    done: list[Result] = []
+    for seqs in _chunks(chosen):
+
+        def rehearse(connection: Connection, seqs: list[int] = seqs) -> None:
+            raise _UndoneError(work(connection, seqs))
+
+        try:
+            store.write(rehearse)
+        except _UndoneError as undone:
+            done += undone.result
+    return done
+
+
+class _UndoneError(Exception):
+    """Undoes a transaction, and brings out what it would have returned."""
+
+    def __init__(self, result: list[Any]) -> None:
+        super().__init__()
+        self.result = result
+
+
+def _chunks(chosen: Sequence[Chosen]) -> Iterator[list[int]]:
+    for start in range(0, len(chosen), CHUNK):
+        yield [job.seq for job in chosen[start : start + CHUNK]]
+
+
+def merge(chosen: Sequence[Chosen], effects: Iterable[Effect]) -> Effect:
+    """Return the effect of all; of those that were chosen, none is told as another's dependent."""
+    changed: dict[str, None] = {}
+    for effect in effects:
+        changed.update(dict.fromkeys([*effect.ids, *effect.dependents]))
+    meant = {job.id for job in chosen}
+    ids = [job.id for job in chosen if job.id in changed]
+    return Effect(ids, [job_id for job_id in changed if job_id not in meant])

@@ -158,7 +158,7 @@ def _cancel(connection: Connection, name: str, seqs: list[int]) -> list[str]:
     cancelled: list[str] = []
     for start in range(0, len(seqs), _CHUNK):
         done = cancel_in(connection, seqs[start : start + _CHUNK], reason)
-        cancelled += [job.id for job in done]
+        cancelled += [job.id for job in done if not job.follows]
     return cancelled
 
 

@@ -100,6 +100,7 @@ class RunningJob:
     queue: str
     run: int
     claimed_at: datetime | None
+    frozen_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,10 +238,17 @@ def list_in(store: Store, connection: Connection) -> list[Worker]:
     """The same as ``list_workers``, inside a transaction that is already open."""
     rows = connection.execute(_ALIVE).all()
     running: dict[str, list[RunningJob]] = {row.id: [] for row in rows}
-    query = select(JobRow.worker_id, JobRow.id, JobRow.queue, JobRow.runs, JobRow.claimed_at)
+    query = select(
+        JobRow.worker_id,
+        JobRow.id,
+        JobRow.queue,
+        JobRow.runs,
+        JobRow.claimed_at,
+        JobRow.frozen_at,
+    )
     for job in connection.execute(query.where(_PROCESSING).order_by(JobRow.claimed_at)):
         running.setdefault(job.worker_id, []).append(
-            RunningJob(job.id, job.queue, job.runs, job.claimed_at)
+            RunningJob(job.id, job.queue, job.runs, job.claimed_at, job.frozen_at)
         )
     neighbours = presence.Neighbours(store.location, store.clock(connection))
     return [_to_worker(neighbours, row, running[row.id]) for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -27,6 +28,24 @@ def worker(queuectl: Program) -> Iterator[subprocess.Popen[str]]:
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
     process.communicate()
+
+
+def assert_told_as_frozen(queuectl: Program, job: str) -> None:
+    told = queuectl("explain", job).lines
+    assert told[1].startswith("- it is frozen since 2")
+    assert told[2] == f"  queuectl thaw {job}"
+    [reason] = queuectl("explain", job, "--json").json["reasons"]
+    assert (reason["reason"], reason["hint"]) == ("frozen", f"queuectl thaw {job}")
+    rows = queuectl("list").lines[1:]
+    assert sum("processing (frozen)" in row for row in rows) == 1
+    [frozen] = [one for one in queuectl("list", "--json").json if one["frozen_at"]]
+    assert (frozen["id"], frozen["state"]) == (job, "processing")
+    assert f"{job} (frozen)" in queuectl("worker", "list").out
+    [worker] = queuectl("worker", "list", "--json").json
+    since = {one["id"]: one["frozen_at"] for one in worker["running"]}
+    assert since == {"a": frozen["frozen_at"], "b": None}
+    queuectl("freeze", job)
+    assert queuectl("show", job, "--json").json["frozen_at"] == frozen["frozen_at"]
 
 
 def start_job(queuectl: Program, folder: Path, name: str, command: str = "exec sleep 300") -> None:
@@ -58,15 +77,26 @@ def test_a_running_job_is_cancelled_killed_frozen_and_thawed(
     frozen = queuectl("freeze", "a")
     assert (frozen.out, frozen.err) == ("a\n", "note: 1 job frozen\n")
     assert "frozen" in queuectl("show", "a").out
+    refused = queuectl("thaw", "a", "b", code=4)
+    assert "job 'b' runs and is not frozen, and cannot be thawed" in refused.err
+    assert queuectl("thaw", "--all", "--dry-run").lines == ["a"]
+    assert_told_as_frozen(queuectl, "a")
     assert queuectl("thaw", "a").err == "note: 1 job thawed\n"
 
     assert queuectl("kill", "-s", "int", "b").err == "note: 1 job sent SIGINT\n"
     wait_until(lambda: state(queuectl, "b") == "dead")
     assert queuectl("show", "b", "--json").json["history"][0]["signal"] == signal.SIGINT
 
+    queuectl("enqueue", "--id", "needs-a", "--after", "a", "true")
+    queuectl("enqueue", "--id", "needs-that", "--after", "needs-a", "true")
+    assert "and 2 that need it" in queuectl("cancel", "a", "-n").err
+    [told] = queuectl("cancel", "a", "-n", "--json").json
+    assert (told["cancel_requested_at"], told["dependents"]) == (None, ["needs-a", "needs-that"])
     done = queuectl("cancel", "a")
-    assert "1 job of them still running: the workers end them now" in done.err
+    assert "note: 1 job cancelled, and 2 that need it\n" in done.err
+    assert "1 of them still runs: its worker ends it now" in done.err
     wait_until(lambda: state(queuectl, "a") == "cancelled")
+    assert state(queuectl, "needs-that") == "cancelled"
 
 
 def test_bulk_changes_tell_how_many_and_ask_on_a_terminal(queuectl: Program) -> None:
@@ -128,7 +158,7 @@ def test_the_same_unique_key_answers_with_the_job_that_is_there(queuectl: Progra
     again = queuectl("enqueue", "--unique", "k", "--", "echo", "other")
 
     assert again.out == first
-    assert "has that unique key and not ended; nothing was added" in again.err
+    assert "has that unique key and has not ended; nothing was added" in again.err
     queuectl.drain()
     assert queuectl("enqueue", "--unique", "k", "true").out != first
 
@@ -154,6 +184,23 @@ def test_wait_ends_with_the_jobs_and_their_exit_code(queuectl: Program, tmp_path
         "completed": 1,
         "failed": 1,
     }
+
+
+def test_wait_for_queues_is_for_all_that_wait_there(queuectl: Program) -> None:
+    queuectl("enqueue", "--queue", "q", "--max-retries", "0", "exit 3")
+    queuectl("enqueue", "--queue", "r", "true")
+    queuectl("enqueue", "--queue", "other", "--delay", "1h", "true")
+    one, both = ("--queue", "r"), ("--queue", "q", "--queue", "r", "--json")
+    waiting = [queuectl.start("wait", *one), queuectl.start("wait", *both)]
+    for process in waiting:  # it has counted the jobs when it says that nobody runs them
+        assert process.stderr is not None
+        assert "no worker is running" in process.stderr.readline()
+
+    queuectl.drain()
+
+    told = [process.communicate(timeout=30)[0] for process in waiting]
+    assert [process.returncode for process in waiting] == [0, 1]
+    assert json.loads(told[1]) == {"jobs": 2, "completed": 1, "failed": 1}
 
 
 def test_wait_gives_up_in_time_and_says_that_no_worker_runs(queuectl: Program) -> None:
@@ -211,6 +258,24 @@ def test_wrong_input_is_refused(queuectl: Program, words: list[str], code: int, 
     queuectl("enqueue", "--id", "a", "true")
 
     assert named in queuectl(*words, code=code).err
+
+
+def test_a_refusal_names_the_way_out(queuectl: Program) -> None:
+    queuectl("enqueue", "--id", "done", "true")
+    queuectl("cancel", "done")
+    queuectl("enqueue", "--id", "held", "--hold", "true")
+    queuectl("enqueue", "--id", "a", "true")
+
+    for words, way_out in (
+        ("kill a", "queuectl explain a"),
+        ("thaw done", "queuectl show done"),
+        ("cancel done", "nothing is left to cancel; see its end with: queuectl show done"),
+        ("retry a", "queuectl explain a"),
+        ("retry held", "queuectl release held"),
+        ("release a", "queuectl explain a"),
+        ("release done", "queuectl retry done"),
+    ):
+        assert way_out in queuectl(*words.split(), code=4).err.splitlines()[1]
 
 
 def test_a_date_in_words_is_said_back(queuectl: Program) -> None:

@@ -52,6 +52,45 @@ def test_jobs_run_after_those_they_need(queuectl: Program) -> None:
     assert queuectl("list", "--state", "blocked", "-q").lines == ["ship"]
 
 
+def test_a_change_tells_what_changes_with_it(queuectl: Program) -> None:
+    for job_id, *needs in (["a"], ["b", "a"], ["c", "b"], ["free"]):
+        after = [word for need in needs for word in ("--after", need)]
+        queuectl("enqueue", "--id", job_id, *after, "true")
+    queuectl("enqueue", "--id", "any", "--after-any", "a", "true")
+
+    dry = queuectl("cancel", "a", "free", "--dry-run")
+    assert dry.lines == ["a", "free"]
+    assert dry.err == "note: 2 jobs would be cancelled, and 2 that need them\n"
+    told = queuectl("cancel", "a", "free", "--dry-run", "--json").json
+    assert {job["id"]: job["dependents"] for job in told} == {"a": ["b", "c"], "free": []}
+    assert [state(queuectl, job_id) for job_id in "abc"] == ["pending", "blocked", "blocked"]
+
+    done = queuectl("cancel", "b")
+    assert (done.out, done.err) == ("b\n", "note: 1 job cancelled, and 1 that needs it\n")
+    [told] = queuectl("cancel", "a", "--json").json
+    assert (told["id"], told["dependents"]) == ("a", [])
+
+    queuectl("retry", "a")
+    assert "1 job would be queued again, and 1 that needs it" in queuectl("retry", "b", "-n").err
+    assert state(queuectl, "b") == "cancelled"
+    [told] = queuectl("retry", "b", "--json").json
+    assert (told["id"], told["dependents"]) == ("b", ["c"])
+    assert state(queuectl, "c") == "blocked"
+    both = queuectl("cancel", "--all", "--yes")
+    assert both.err == "note: 5 jobs cancelled\n"
+
+
+def test_a_dead_job_brings_back_what_it_took_along(queuectl: Program) -> None:
+    queuectl("enqueue", "--id", "a", "--max-retries", "0", "false")
+    queuectl("enqueue", "--id", "b", "--after", "a", "true")
+    drain(queuectl)
+
+    [told] = queuectl("dlq", "retry", "a", "-n", "--json").json
+    assert (told["id"], told["state"], told["dependents"]) == ("a", "dead", ["b"])
+    assert "1 job queued again, and 1 that needs it" in queuectl("dlq", "retry", "--all").err
+    assert state(queuectl, "b") == "blocked"
+
+
 def test_a_tree_shows_both_directions(queuectl: Program) -> None:
     queuectl("enqueue", "--id", "a", "--", "echo", "\x1b[31m")
     queuectl("enqueue", "--id", "b", "--after", "a", "true")

@@ -53,6 +53,48 @@ def test_retry_of_all_or_of_a_queue(dead: Program) -> None:
     assert dead("dlq", "retry", "--all").lines == []
 
 
+def test_the_dead_are_selected_by_what_they_have_in_common(queuectl: Program) -> None:
+    enqueue = ("enqueue", "--max-retries", "0", "--queue", "q")
+    queuectl(*enqueue, "--id", "a", "--tag", "x", "--tag", "y", "false")
+    queuectl(*enqueue, "--id", "b", "--tag", "y", "--name", "nightly", "false")
+    queuectl(*enqueue, "--id", "c", "--name", "other", "false")
+    queuectl.drain()
+
+    def meant(*words: str) -> list[str]:
+        return queuectl("dlq", "retry", *words, "-n").lines
+
+    assert meant("--tag", "x", "--tag", "y") == ["a", "b"]
+    assert meant("--tag", "y", "--name", "nightly", "--since", "1h") == ["b"]
+    assert meant("--queue", "q", "--queue", "r", "--since", "0s") == []
+    assert queuectl("dlq", "purge", "--tag", "y", "-n").lines == ["a", "b"]
+    assert sorted(queuectl("dlq", "list", "--tag", "y", "-q").lines) == ["a", "b"]
+    assert len(queuectl("dlq", "list", "--group", "--tag", "y", "--json").json) == 1
+    assert queuectl("dlq", "retry", "--tag", "x", "-q").lines == ["a"]
+    assert queuectl("dlq", "purge", "--name", "other").lines == ["c"]
+    assert queuectl("dlq", "list", "-q").lines == ["b"]
+
+
+def test_retry_says_how_many_and_asks_on_a_terminal(dead: Program) -> None:
+    refused = dead.on_terminal("dlq", "retry", "--all")
+    refused.expect_exact("2 jobs will be queued again; go on? [y/N] ")
+    refused.sendline("")
+    refused.expect_exact("nothing was changed")
+    refused.wait()
+    assert refused.exitstatus == 1
+    [kind] = dead("dlq", "list", "--group", "--queue", "other", "-q").lines
+
+    agreed = dead.on_terminal("dlq", "retry", "--kind", kind, "--queue", "other")
+    agreed.expect_exact("1 job will be queued again; go on?")
+    agreed.sendline("y")
+    agreed.expect_exact("1 job queued again")
+    agreed.wait()
+
+    sure = dead.on_terminal("dlq", "retry", "--all", "--yes")
+    sure.expect_exact("1 job queued again")
+    sure.wait()
+    assert dead("dlq", "list", "-q").lines == []
+
+
 def test_purge_removes_the_jobs_and_their_output(dead: Program) -> None:
     assert sorted(dead("dlq", "purge", "--all", "--dry-run").lines) == ["a", "b"]
     output = dead.location.logs / "1-1.log"
@@ -68,7 +110,7 @@ def test_purge_removes_the_jobs_and_their_output(dead: Program) -> None:
 @pytest.mark.parametrize("command", ["retry", "purge"])
 def test_what_is_meant_must_be_said(dead: Program, command: str) -> None:
     assert "--all" in dead("dlq", command, code=2).err
-    assert "--all" in dead("dlq", command, "--queue", "other", code=2).err
+    assert "--tag" in dead("dlq", command, "a", "--tag", "x", code=2).err
     assert "not both" in dead("dlq", command, "a", "--all", code=2).err
     assert "--queue" in dead("dlq", command, "a", "--queue", "other", code=2).err
     assert "'ok'" in dead("dlq", command, "a", "ok", code=4).err

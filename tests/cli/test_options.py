@@ -86,6 +86,8 @@ def test_nothing_is_armed_by_a_variable(queuectl: Program) -> None:
         "QUEUECTL_DLQ_PURGE_ALL": "1",
         "QUEUECTL_DLQ_PURGE_KIND": "a",
         "QUEUECTL_DLQ_PURGE_YES": "1",
+        "QUEUECTL_DLQ_PURGE_QUEUE": "default",
+        "QUEUECTL_DLQ_PURGE_TAG": "x",
     }
 
     assert "no dead jobs were named" in queuectl("dlq", "purge", code=2, variables=variables).err

@@ -190,7 +190,7 @@ def test_purge_deletes_what_waits_with_history_and_output(filled: Program) -> No
     assert output.exists()
 
     dry = filled("queue", "purge", "slow", "--dry-run", "--json").json
-    assert dry == {"queue": "slow", "jobs": 2, "processing": 0, "dry_run": True}
+    assert dry == {"queue": "slow", "jobs": 2, "held": 0, "processing": 0, "dry_run": True}
     assert filled("queue", "purge", "slow", "-n").out == "2 jobs would be deleted\n"
     assert filled("queue", "purge", "slow").out == "2 jobs deleted\n"
 
@@ -199,6 +199,22 @@ def test_purge_deletes_what_waits_with_history_and_output(filled: Program) -> No
     filled("show", "later", code=3)
     assert sorted(filled("list", "-q").lines) == ["a", "b"]  # of another queue, and completed
     assert filled("queue", "purge", "slow").out == "0 jobs deleted\n"
+
+
+def test_held_jobs_wait_and_are_purged(filled: Program) -> None:
+    filled("enqueue", "--id", "held", "--queue", "slow", "--hold", "true")
+    count = len(filled("list", "--queue", "slow", "-q").lines)
+
+    assert filled("queue", "purge", "slow", "-n").out.endswith(
+        "would be deleted (1 of them held)\n"
+    )
+    asked = filled.on_terminal("queue", "purge", "slow")
+    asked.expect_exact(f"delete {count} waiting jobs of slow (1 of them held) with their history")
+    asked.sendline("y")
+    asked.expect_exact(f"{count} jobs deleted")
+    asked.wait()
+
+    filled("show", "held", code=3)
 
 
 def test_purge_asks_on_a_terminal(filled: Program) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, insert, select
 from queuectl.db.engine import Store, open_store
 from queuectl.db.models import JobRow, QueueRow
 from queuectl.db.wakeup import Doorbell
+from queuectl.domain.selection import Selection
 from queuectl.errors import InvalidInput
 from queuectl.service import jobs
 from queuectl.settings import StoreLocation
@@ -81,7 +82,7 @@ def test_a_change_of_another_connection_is_seen_by_the_data_version(store: Store
 
 def test_a_value_that_is_not_unicode_is_refused_by_name(store: Store) -> None:
     with pytest.raises(InvalidInput, match=r"^'\\udcff' is not valid Unicode$"):
-        jobs.list_jobs(store, queue="\udcff")
+        jobs.list_jobs(store, Selection(queues=("\udcff",)))
 
     assert add(store).state == "pending"
 

@@ -16,6 +16,7 @@ from queuectl.db.engine import Store
 from queuectl.db.models import ScheduleRow
 from queuectl.db.prepared import Prepared
 from queuectl.domain.job import State
+from queuectl.domain.selection import Selection
 from queuectl.service import (
     choice,
     claims,
@@ -258,7 +259,7 @@ def test_a_history_is_found_by_its_key(store: Store) -> None:
 
 @pytest.mark.parametrize("state", State)
 def test_a_list_of_one_state_reads_no_other(store: Store, state: State) -> None:
-    plans = plans_of(store, lambda: jobs.list_jobs(store, states=[state]))
+    plans = plans_of(store, lambda: jobs.list_jobs(store, Selection(states=(state,))))
 
     assert plans.lines
     assert "SCAN jobs" not in plans.lines
@@ -268,7 +269,9 @@ def test_a_list_of_one_state_reads_no_other(store: Store, state: State) -> None:
 def test_a_list_of_what_runs_next_reads_nothing_that_is_finished(
     store: Store, state: State
 ) -> None:
-    plans = plans_of(store, lambda: jobs.list_jobs(store, states=[state], next_first=True))
+    plans = plans_of(
+        store, lambda: jobs.list_jobs(store, Selection(states=(state,)), next_first=True)
+    )
 
     assert plans.lines
     assert "SCAN jobs" not in plans.lines

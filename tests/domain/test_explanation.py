@@ -237,6 +237,16 @@ def test_a_job_that_runs_tells_where_since_when_and_until_when_its_worker_is_bel
     )
 
 
+def test_a_frozen_job_is_told_as_such_unless_its_worker_is_gone() -> None:
+    frozen = job(state=State.PROCESSING, worker_id=BUSY.id, claimed_at=AGO, frozen_at=AGO)
+
+    reason = only(seen(frozen, workers=[BUSY]))
+
+    assert (reason.name, reason.hint) == ("frozen", "queuectl thaw j")
+    assert reason.text.startswith("it is frozen since 2026-11-25T08:55:00Z (5m ago): ")
+    assert only(seen(frozen, workers=[DEAD])).name == "worker-gone"
+
+
 @pytest.mark.parametrize("workers", [[DEAD], []])
 def test_a_job_whose_worker_is_gone_waits_to_be_taken_back(workers: list[Crew]) -> None:
     lost = job(state=State.PROCESSING, worker_id=DEAD.id, claimed_at=AGO)

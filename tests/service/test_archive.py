@@ -16,6 +16,7 @@ from queuectl.db import schema
 from queuectl.db.engine import Store, open_store
 from queuectl.db.models import JobRow
 from queuectl.domain.job import State
+from queuectl.domain.selection import Selection
 from queuectl.errors import Conflict, InvalidInput
 from queuectl.service import audit, config, exporting, importing, jobs, records, rescues, schedules
 from queuectl.service.exporting import Part
@@ -137,7 +138,10 @@ def test_every_column_is_exported(full: Store) -> None:
 
 
 def test_a_part_is_its_jobs_and_what_belongs_to_them(full: Store, other: Store) -> None:
-    take_in(other, lines_of(full, Part((State.DEAD, State.PENDING), queue="default")))
+    take_in(
+        other,
+        lines_of(full, Part(Selection(states=(State.DEAD, State.PENDING), queues=("default",)))),
+    )
 
     found = {job.id for job in jobs.list_jobs(other, limit=None)}
     assert found == {"dead", "processing", "odd"}  # that one was rescued

@@ -137,7 +137,7 @@ def test_a_cancelled_job_that_is_retried_runs_as_if_nothing_had_been(
     add(store, id="a")
     cancelling.cancel(store, chosen(store, "a"), reason="no use")
 
-    assert requeueing.retry(store, chosen(store, "a")) == ["a"]
+    assert requeueing.retry(store, chosen(store, "a")).ids == ["a"]
 
     job = jobs.find(store, "a")
     assert (job.state, job.cancel_reason, job.cancel_requested_at) == ("pending", None, None)
@@ -154,7 +154,7 @@ def test_every_ended_job_can_be_retried_and_no_other(store: Store, hire: Hire) -
         worker.settle(worker.claim_one(), ending)
     add(store, id="waits")
 
-    found = requeueing.retry(store, chosen(store, "done", "dead", "waits"))
+    found = requeueing.retry(store, chosen(store, "done", "dead", "waits")).ids
 
     assert found == ["done", "dead"]
     assert dead_letters.list_dead(store) == []
@@ -218,10 +218,11 @@ def test_a_selection_by_what_jobs_have_in_common(store: Store) -> None:
         selection = Selection(**conditions)  # type: ignore[arg-type]  # passed on
         return [job.id for job in choose(store, selection, among=LIVE, verb="meant")]
 
-    assert ids(queue="q") == ["a", "b"]
-    assert ids(tag="x") == ["a", "b", "c"]
-    assert ids(tag="x", queue="q") == ["a", "b"]
-    assert ids(tag="y") == ids(name="nightly") == ["a"]
+    assert ids(queues=("q",)) == ["a", "b"]
+    assert ids(tags=("x",)) == ["a", "b", "c"]
+    assert ids(tags=("x",), queues=("q",)) == ["a", "b"]
+    assert ids(tags=("y",)) == ids(names=("nightly",)) == ["a"]
+    assert ids(tags=("y", "z"), queues=("r", "q")) == ["a"]
     assert ids(states=(State.SCHEDULED,)) == ["c"]
     assert ids(states=(State.HELD,)) == ["d"]
     assert ids(everything=True) == ["a", "b", "c", "d"]

@@ -13,6 +13,7 @@ from queuectl.db.engine import Store
 from queuectl.db.models import AttemptRow
 from queuectl.domain.job import Ending
 from queuectl.domain.request import JobRequest
+from queuectl.domain.selection import Selection
 from queuectl.errors import Conflict, NotFound
 from queuectl.service import dead_letters, jobs
 from tests.actors import Actor, Hire, ended
@@ -40,8 +41,8 @@ def test_who_died_last_is_listed_first(store: Store, actor: Actor) -> None:
 
     assert listed(store) == ["c", "b", "a"]
     assert listed(store, limit=2) == ["c", "b"]
-    assert listed(store, queue="q") == ["b"]
-    assert listed(store, queue="nowhere") == []
+    assert listed(store, only=Selection(queues=("q",))) == ["b"]
+    assert listed(store, only=Selection(queues=("nowhere",))) == []
 
 
 def test_a_requeued_job_starts_afresh_and_keeps_its_history(store: Store, actor: Actor) -> None:
@@ -99,7 +100,10 @@ def test_every_dead_job_can_be_requeued_or_those_of_a_queue(store: Store, actor:
     for job_id, queue in (("a", "q"), ("b", "p"), ("c", "q")):
         kill(store, actor, job_id, queue)
 
-    assert [job.id for job in dead_letters.requeue_all(store, queue="q")] == ["a", "c"]
+    assert [job.id for job in dead_letters.requeue_all(store, Selection(queues=("q",)))] == [
+        "a",
+        "c",
+    ]
     assert listed(store) == ["b"]
     assert [job.id for job in dead_letters.requeue_all(store)] == ["b"]
     assert dead_letters.requeue_all(store) == []
@@ -179,14 +183,16 @@ def test_dead_jobs_are_folded_into_kinds(store: Store, kinds: list[dead_letters.
     assert (single.count, single.example.job.id) == (1, "d")
     first, *_, last = sorted(letter.died_at for letter in dead_letters.list_dead(store))[:3]
     assert (many.first_died_at, many.last_died_at) == (first, last)
-    [of_queue] = dead_letters.list_kinds(store, queue="q")
+    [of_queue] = dead_letters.list_kinds(store, Selection(queues=("q",)))
     assert (of_queue.id, of_queue.count) == (many.id, 1)
 
 
 def test_a_kind_is_requeued_alone(store: Store, kinds: list[dead_letters.Kind]) -> None:
     told = dead_letters.requeue_kind(store, kinds[0].id, dry_run=True)
     assert [job.id for job in told] == ["a", "b", "c"]
-    assert [job.id for job in dead_letters.requeue_kind(store, kinds[0].id, queue="q")] == ["b"]
+    assert [
+        job.id for job in dead_letters.requeue_kind(store, kinds[0].id, Selection(queues=("q",)))
+    ] == ["b"]
 
     changed = dead_letters.requeue_kind(store, kinds[0].id.upper())
 
@@ -196,7 +202,7 @@ def test_a_kind_is_requeued_alone(store: Store, kinds: list[dead_letters.Kind]) 
 
 def test_a_kind_is_found(store: Store, kinds: list[dead_letters.Kind]) -> None:
     assert [job.id for job in dead_letters.find_kind(store, kinds[1].id)] == ["d"]
-    assert dead_letters.find_kind(store, kinds[1].id, queue="q") == []
+    assert dead_letters.find_kind(store, kinds[1].id, Selection(queues=("q",))) == []
 
 
 @pytest.mark.usefixtures("kinds")

@@ -396,7 +396,7 @@ def test_what_is_imported_waits_for_the_jobs_of_this_store(store: Store, hire: H
     add(store, id="waits", after=["there"], queue="moved")
     add(store, id="lost", after=["missing"], queue="moved")
     lines: list[str] = []
-    exporting.export(store, lines.append, exporting.Part(queue="moved"))
+    exporting.export(store, lines.append, exporting.Part(Selection(queues=("moved",))))
     cancel(store, "missing")
     for queue in ("moved", "default"):
         queues.purge(store, queues.find_waiting(store, queue))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -235,3 +236,25 @@ def test_every_acceptable_value_comes_back_as_it_was(store: Store) -> None:
 def test_an_empty_batch_stores_nothing(store: Store) -> None:
     assert jobs.enqueue(store, [], cwd=None).ids == []
     assert ids(store) == []
+
+
+def test_fifty_who_race_with_one_unique_key_make_one_job(store: Store) -> None:
+    barrier = threading.Barrier(50)
+    receipts: list[jobs.Receipt] = []
+
+    def race() -> None:
+        with closing(open_store(store.location)) as own:
+            own.read(lambda connection: None)
+            barrier.wait()
+            receipts.append(enqueue(own, {"unique": "key"}))
+
+    threads = [threading.Thread(target=race) for _ in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    [job_id] = ids(store)
+    assert [receipt.ids for receipt in receipts] == [[job_id]] * 50
+    assert sum(receipt.new for receipt in receipts) == 1
+    assert sum(receipt.unique == [job_id] for receipt in receipts) == 49

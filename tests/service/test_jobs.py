@@ -6,14 +6,18 @@ import pytest
 
 from queuectl.db.engine import Store
 from queuectl.domain.job import Ending, State
+from queuectl.domain.selection import Selection
 from queuectl.errors import Conflict, InvalidInput, NotFound
 from queuectl.service import jobs
 from tests.actors import Hire
 from tests.jobs import add
 
 
-def listed(store: Store, **how: object) -> list[str]:
-    return [job.id for job in jobs.list_jobs(store, **how)]  # type: ignore[arg-type]  # passed on
+def listed(
+    store: Store, only: Selection | None = None, *, limit: int | None = 20, next_first: bool = False
+) -> list[str]:
+    found = jobs.list_jobs(store, only, limit=limit, next_first=next_first)
+    return [job.id for job in found]
 
 
 # Finding
@@ -95,16 +99,17 @@ def test_a_list_can_be_of_states_and_of_a_queue(store: Store, hire: Hire) -> Non
     add(store, id="p1", queue="q")
     add(store, id="p2")
 
-    assert listed(store, states=[State.PENDING]) == ["p2", "p1"]
-    assert listed(store, states=[State.DEAD, State.SCHEDULED]) == ["later", "dead"]
-    assert listed(store, states=[State.DEAD, State.PENDING, State.SCHEDULED], limit=2) == [
+    assert listed(store, Selection(states=(State.PENDING,))) == ["p2", "p1"]
+    assert listed(store, Selection(states=(State.DEAD, State.SCHEDULED))) == ["later", "dead"]
+    three = Selection(states=(State.DEAD, State.PENDING, State.SCHEDULED))
+    assert listed(store, three, limit=2) == [
         "p2",
         "p1",
     ]
-    assert listed(store, queue="q") == ["p1"]
-    assert listed(store, states=[State.PENDING], queue="q") == ["p1"]
-    assert listed(store, states=[State.COMPLETED]) == []
-    assert listed(store, queue="nowhere") == []
+    assert listed(store, Selection(queues=("q",))) == ["p1"]
+    assert listed(store, Selection(states=(State.PENDING,), queues=("q",))) == ["p1"]
+    assert listed(store, Selection(states=(State.COMPLETED,))) == []
+    assert listed(store, Selection(queues=("nowhere",))) == []
 
 
 def test_what_runs_next_is_listed_in_the_order_of_claims_and_then_by_time(
@@ -119,7 +124,8 @@ def test_what_runs_next_is_listed_in_the_order_of_claims_and_then_by_time(
 
     assert listed(store, next_first=True) == ["high", "first", "second", "low", "in-1m", "in-1h"]
     assert listed(store, next_first=True, limit=5)[-1] == "in-1m"
-    assert listed(store, next_first=True, states=[State.SCHEDULED]) == ["in-1m", "in-1h"]
+    scheduled = Selection(states=(State.SCHEDULED,))
+    assert listed(store, scheduled, next_first=True) == ["in-1m", "in-1h"]
     assert [claim.id for claim in hire().claim(10)] == ["high", "first", "second", "low"]
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from queuectl.db.engine import Store
 from queuectl.db.models import AttemptRow, Base, DeadLetterRow, OutputChunkRow
 from queuectl.domain.job import Ending, State
+from queuectl.domain.selection import Selection
 from queuectl.errors import InvalidInput
 from queuectl.service import audit, chunks, dead_letters, jobs, leftovers, logs, pruning
 from queuectl.service.chunks import Chunk, Shipment
@@ -40,10 +41,10 @@ pruning.prune(store, choice, pruning.find_some(store, choice, State.COMPLETED))
 
 
 def prune(
-    store: Store, *states: State, seconds: float = WEEK, queue: str | None = None
+    store: Store, *states: State, seconds: float = WEEK, only: Selection | None = None
 ) -> set[str]:
     """Prune as the command does; return the ids of what went."""
-    choice = pruning.choose(store, states, older_than_seconds=seconds, queue=queue)
+    choice = pruning.choose(store, states, older_than_seconds=seconds, only=only)
     gone = set()
     for state in choice.states:
         while found := pruning.find_some(store, choice, state):
@@ -81,7 +82,7 @@ def test_only_what_is_meant_goes(store: Store, hire: Hire) -> None:
     age(store, 8, "old", "other")
 
     assert prune(store, State.DEAD, State.CANCELLED) == set()
-    assert prune(store, State.COMPLETED, queue="a") == {"old"}
+    assert prune(store, State.COMPLETED, only=Selection(queues=("a",))) == {"old"}
     assert prune(store, State.COMPLETED) == {"other"}
     assert ids_of(store) == {"new"}
     assert prune(store, State.COMPLETED, seconds=0) == {"new"}

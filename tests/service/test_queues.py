@@ -138,10 +138,10 @@ def test_what_waits_is_deleted_with_its_history_and_nothing_else(store: Store, h
     waiting = queues.find_waiting(store, "default")
     purged = queues.purge(store, waiting)
 
-    assert (len(waiting.seqs), waiting.running) == (4, 1)
-    assert (purged.count, purged.ran) == (4, [(failed.seq, 1)])
+    assert (len(waiting.seqs), waiting.held, waiting.running) == (5, 1, 1)
+    assert (purged.count, purged.ran) == (5, [(failed.seq, 1)])
     left = {job.id for job in jobs.list_jobs(store)}
-    assert left == {"completed", "dead", "processing", "pending", "cancelled", "held"}
+    assert left == {"completed", "dead", "processing", "pending", "cancelled"}
     kept = store.read(lambda connection: connection.execute(select(AttemptRow.job_seq)).all())
     assert failed.seq not in {row.job_seq for row in kept}
 

@@ -38,8 +38,8 @@ def cancel(store: engine.Store, job_id: str) -> str:
 
 def retry(store: engine.Store, job_id: str) -> str:
     """Queue a job again that has ended."""
-    done = requeueing.retry(store, _choose(store, job_id, domain.FINISHED, "queued again"))
-    if not done:
+    chosen = _choose(store, job_id, domain.FINISHED, "queued again")
+    if not requeueing.retry(store, chosen).ids:
         return f"job {job_id} is queued already"
     if not headcount.count_alive(store):
         return f"job {job_id} is queued again; no worker is running"
