@@ -53,8 +53,9 @@ def export(
 
     Jobs with every field, tags, dependencies and inputs, attempts with the last 4 KiB of their
     output, outputs that are kept in the store, dead letters, options, queues and schedules; with
-    --state or --queue jobs and what belongs to them. Output files are not in it. It holds the values of variables, which may be secrets: the
-    file is readable by you alone, and appears when it is whole.
+    --state or --queue jobs and what belongs to them. Output files are not in it. It holds the
+    values of variables, which may be secrets: the file is readable by you alone, and appears when
+    it is whole.
     """
     states = tuple(jobs.parse_state(text) for text in state or ())
     part = exporting.Part(states, queue, with_output=not without_output)

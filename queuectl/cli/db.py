@@ -87,9 +87,10 @@ def copy(
 
     Jobs with their sequence numbers, tags, dependencies and inputs, attempts, outputs that are kept
     in the store, dead letters, options, queues and schedules go over, and the output files that are
-    on this machine; those of other machines stay there, and logs shows the last 4 KiB of each. Workers do not go over: stop them
-    first, and what enqueues too. In the end counts and checksums of both are compared. A copy that
-    was cut off is used by nothing; the same command goes on where it stopped.
+    on this machine; those of other machines stay there, and logs shows the last 4 KiB of each.
+    Workers do not go over: stop them first, and what enqueues too. In the end counts and checksums
+    of both are compared. A copy that was cut off is used by nothing; the same command goes on where
+    it stopped.
     """
     target = named_location(to, "--to")
     with closing(copying.open_source(location(ctx))) as source:

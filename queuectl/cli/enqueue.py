@@ -241,9 +241,7 @@ class _How:
     #: Whether it is a job of its own, and not a file of them.
     is_one: bool
 
-    def go_on(
-        self, store: engine.Store, receipt: jobs.Receipt, *, note: str | None = None
-    ) -> None:
+    def go_on(self, store: engine.Store, receipt: jobs.Receipt, *, note: str | None = None) -> None:
         """Tell what was done, wait or follow if that is asked for, and print jobs that are JSON.
 
         Who waits leaves with the exit code of the job, or with 1 if any of many failed.
@@ -257,6 +255,7 @@ class _How:
         if not self.wait and not self.follow:
             self._print_objects(store, ids)
             return
+        render.flush()
         lazy.finish_start()
         with waits.told_to_go_on(ids):
             if self.follow:
