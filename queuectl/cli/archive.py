@@ -56,10 +56,11 @@ def export(
 ) -> None:
     """Write everything in the store as lines of JSON, all of one moment; workers may go on.
 
-    Jobs with every field, attempts with the last 4 KiB of their output, outputs that are kept in
-    the store, dead letters, options and queues; with --state, --queue, --tag, --name or --since
-    jobs and what belongs to them. Output files are not in it. It holds the values of variables,
-    which may be secrets: the file is readable by you alone, and appears when it is whole.
+    Jobs with every field, tags, dependencies and inputs, attempts with the last 4 KiB of their
+    output, outputs that are kept in the store, dead letters, options, queues and schedules; with
+    --state, --queue, --tag, --name or --since jobs and what belongs to them. Output files are not
+    in it. It holds the values of variables, which may be secrets: the file is readable by you
+    alone, and appears when it is whole.
     """
     only = replace(only, states=parse_states(state))
     part = exporting.Part(only, with_output=not without_output)

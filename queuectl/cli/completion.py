@@ -8,6 +8,7 @@ Nothing here may import SQLAlchemy, Pydantic or rich: it runs at each press of t
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,11 @@ _KEYS = (
     "in",
     "tag",
 )
+
+#: A word that means itself in every shell.
+_PLAIN = re.compile(r"[\w@%+=:,./-]+")
+#: Signals that have a command of their own.
+_OWN_COMMANDS = ("STOP", "CONT")
 
 Candidates = list[tuple[str, str]]
 
@@ -216,6 +222,25 @@ def complete_rate(incomplete: str) -> list[str]:
 def complete_tag(ctx: typer.Context, incomplete: str) -> Candidates:
     """Tags of any job."""
     return _ask(ctx, lambda ask, at: [(tag, "") for tag in ask.tags(at, incomplete)])
+
+
+def complete_name(ctx: typer.Context, incomplete: str) -> Candidates:
+    """Names of any job, but for those that a shell would take apart."""
+    found = _ask(ctx, lambda ask, at: [(name, "") for name in ask.names(at, incomplete)])
+    return [(name, text) for name, text in found if _PLAIN.fullmatch(name)]
+
+
+def complete_limit(incomplete: str) -> list[str]:
+    """What a limit may be besides a number."""
+    return ["none"] if "none".startswith(incomplete) else []
+
+
+def complete_signal(incomplete: str) -> list[str]:
+    """The signals by name, but for the two that are freeze and thaw."""
+    import signal
+
+    names = [found.name.removeprefix("SIG") for found in signal.Signals]
+    return [name for name in names if name.startswith(incomplete) and name not in _OWN_COMMANDS]
 
 
 def complete_schedule(ctx: typer.Context, incomplete: str) -> Candidates:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from queuectl.cli import render
+from queuectl.cli import completion, render
 from queuectl.cli.selection import Asked, change, changes_jobs
 from queuectl.cli.store import open_store
 from queuectl.db import engine
@@ -103,7 +103,14 @@ def kill(
     ctx: typer.Context,
     asked: Asked,
     signal: Annotated[
-        str, typer.Option("--signal", "-s", metavar="NAME", help="INT, HUP, USR1, 9, ...")
+        str,
+        typer.Option(
+            "--signal",
+            "-s",
+            metavar="NAME",
+            help="INT, HUP, USR1, 9, ...",
+            autocompletion=completion.complete_signal,
+        ),
     ] = "TERM",
 ) -> None:
     """Send a signal to running jobs; what becomes of them is decided as for every end."""

@@ -85,11 +85,12 @@ def copy(
 ) -> None:
     """Copy the store into an empty one, SQLite or PostgreSQL; the source is only read.
 
-    Jobs with their sequence numbers, attempts, outputs that are kept in the store, dead letters,
-    options and queues go over, and the output files that are on this machine; those of other
-    machines stay there, and logs shows the last 4 KiB of each. Workers do not go over: stop them
-    first, and what enqueues too. In the end counts and checksums of both are compared. A copy that
-    was cut off is used by nothing; the same command goes on where it stopped.
+    Jobs with their sequence numbers, tags, dependencies and inputs, attempts, outputs that are kept
+    in the store, dead letters, options, queues and schedules go over, and the output files that are
+    on this machine; those of other machines stay there, and logs shows the last 4 KiB of each.
+    Workers do not go over: stop them first, and what enqueues too. In the end counts and checksums
+    of both are compared. A copy that was cut off is used by nothing; the same command goes on where
+    it stopped.
     """
     target = named_location(to, "--to")
     with closing(copying.open_source(location(ctx))) as source:

@@ -62,7 +62,8 @@ def reader_of(
             hint="put the line into it, like --unique 'convert {}', or leave it out",
         )
     file = base.expect_file if places.has_place(base.expect_file or "") else None
-    pattern = domain.Pattern(_template(words), base, id, unique, file)
+    name = base.name if places.has_place(base.name or "") else None
+    pattern = domain.Pattern(_template(words), base, id, unique, file, name)
     return partial(domain.read_jobs, pattern=pattern, separator=b"\0" if null else b"\n")
 
 

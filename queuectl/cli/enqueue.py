@@ -14,6 +14,7 @@ import typer
 
 from queuectl.cli import dates, following, job_options, lazy, objects, options, preview, render
 from queuectl.cli import each as per_line
+from queuectl.cli import stdin as stdin_option
 from queuectl.cli import wait as waits
 from queuectl.cli.store import open_store
 from queuectl.db import engine
@@ -105,10 +106,7 @@ def enqueue(
     after_any: job_options.AfterAny = None,
     after_failure: job_options.AfterFailure = None,
     hold: Annotated[bool, typer.Option("--hold", help="It waits until: queuectl release.")] = False,
-    stdin: Annotated[
-        bool,
-        typer.Option("--stdin", help="Keep this standard input, up to 1 MiB, for each attempt."),
-    ] = False,
+    stdin: stdin_option.Stdin = False,
     wait: Annotated[
         bool, typer.Option("--wait", "-w", help="Wait until it has ended; leave as it did.")
     ] = False,
@@ -156,8 +154,11 @@ def enqueue(
         fields["deadline"] = dates.parse_deadline(deadline)
     if stdin:
         fields["stdin"] = _read_stdin(words or [], many=file is not None or each is not None)
-    how = _How(as_json=json, dry_run=dry_run, wait=wait, follow=follow)
+    is_one = file is None and each is None
+    how = _How(as_json=json, dry_run=dry_run, wait=wait, follow=follow, is_one=is_one)
     per_line.refuse_mixtures(file=file, each=each, null=null)
+    if follow and json:
+        raise InvalidInput("--follow and --json exclude each other", hint="use --wait --json")
     if follow and (file is not None or each is not None):
         raise InvalidInput(
             "--follow is for one job", hint="use --wait, or: queuectl logs --follow ID"
@@ -186,19 +187,7 @@ def _read_stdin(words: list[str], *, many: bool) -> bytes | None:
         )
     if not words or words[0].startswith("{"):
         return None
-    if sys.stdin is None or sys.stdin.closed:
-        raise InvalidInput("stdin is closed", hint="hand the input over through a pipe or a file")
-    if render.is_terminal(sys.stdin):
-        raise InvalidInput(
-            "--stdin is not for what is typed", hint="write: queuectl enqueue --stdin ... < FILE"
-        )
-    content = sys.stdin.buffer.read(request.LARGEST_STDIN_BYTES + 1)
-    if len(content) > request.LARGEST_STDIN_BYTES:
-        raise InvalidInput(
-            f"stdin is longer than {request.LARGEST_STDIN_BYTES} bytes, and was not kept",
-            hint="put it into a file, and let the command read that",
-        )
-    return content
+    return stdin_option.read("enqueue")
 
 
 def _request(ctx: typer.Context, words: list[str], fields: dict[str, Any]) -> request.JobRequest:
@@ -250,19 +239,43 @@ class _How:
     dry_run: bool
     wait: bool
     follow: bool
+    #: Whether it is a job of its own, and not a file of them.
+    is_one: bool
 
-    def go_on(self, store: engine.Store, ids: list[str]) -> None:
-        """Wait or follow; leaves with the exit code of the job, or with 1 if any of many failed."""
+    def go_on(
+        self, store: engine.Store, receipt: jobs.Receipt, *, said: request.JobRequest | None = None
+    ) -> None:
+        """Tell what was done, wait or follow if that is asked for, and print jobs that are JSON.
+
+        ``said`` has the times that were given in words, which are told as instants.
+        Who waits leaves with the exit code of the job, or with 1 if any of many failed.
+        """
+        ids = receipt.ids
+        if not self.as_json and not self.follow:
+            render.out_lines(ids)
+        if said is not None:
+            _tell_times(store, said, receipt)
+        _tell(store, receipt, will_wait=self.wait and not self.follow)
         if not self.wait and not self.follow:
+            self._print_objects(store, ids)
             return
+        render.flush()
         lazy.finish_start()
-        if self.follow:
-            following.follow(store, jobs.find(store, ids[0]))
-        found = [job.seq for job in jobs.find_by_ids(store, ids)]
-        awaited = waits.await_jobs(store, found)
+        with waits.told_to_go_on(ids):
+            if self.follow:
+                following.follow(store, jobs.find(store, ids[0]))
+            found = [job.seq for job in jobs.find_by_ids(store, ids)]
+            awaited = waits.await_jobs(store, found)
+        self._print_objects(store, ids)
         if len(ids) == 1:
             raise typer.Exit(waits.exit_code_of(store, ids[0]))
         raise typer.Exit(1 if awaited.failed else 0)
+
+    def _print_objects(self, store: engine.Store, ids: list[str]) -> None:
+        if self.as_json and self.is_one:
+            render.json_value(objects.job_object(jobs.find(store, ids[0])))
+        elif self.as_json:
+            render.json_array(objects.job_objects(store, ids))
 
 
 def _enqueue_one(ctx: typer.Context, job: request.JobRequest, how: _How) -> None:
@@ -272,13 +285,7 @@ def _enqueue_one(ctx: typer.Context, job: request.JobRequest, how: _How) -> None
         return
     store = _open_for(ctx, as_json=how.as_json)
     receipt = jobs.enqueue(store, [job], cwd=cwd)
-    if how.as_json:
-        render.json_value(objects.job_object(jobs.find_by_ids(store, receipt.ids)[0]))
-    elif not how.follow:
-        render.out(receipt.ids[0])
-    _tell_times(store, job, receipt)
-    _tell(store, receipt)
-    how.go_on(store, receipt.ids)
+    how.go_on(store, receipt, said=job)
 
 
 def _enqueue_file(
@@ -297,14 +304,7 @@ def _enqueue_file(
             return
         store = _open_for(ctx, as_json=how.as_json)
         receipt = jobs.enqueue(store, requests, cwd=cwd)
-    if how.as_json:
-        render.json_array(objects.job_objects(store, receipt.ids))
-    else:
-        render.out_lines(receipt.ids)
-    if base is not None:
-        _tell_times(store, base, receipt)
-    _tell(store, receipt)
-    how.go_on(store, receipt.ids)
+    how.go_on(store, receipt, said=base)
 
 
 @contextmanager
@@ -363,7 +363,7 @@ def _tell_times(store: engine.Store, job: request.JobRequest, receipt: jobs.Rece
             render.note(f"{word} {dates.tell(instant)}")
 
 
-def _tell(store: engine.Store, receipt: jobs.Receipt) -> None:
+def _tell(store: engine.Store, receipt: jobs.Receipt, *, will_wait: bool) -> None:
     if not receipt.ids:
         render.note("there is no line with something in it; nothing was stored")
         return
@@ -380,6 +380,8 @@ def _tell(store: engine.Store, receipt: jobs.Receipt) -> None:
         render.note(f"job {job_id} cannot start: {reason}")
     if len(receipt.doomed) > _TOLD_JOBS:
         render.note(f"{len(receipt.doomed) - _TOLD_JOBS} more cannot start, for such reasons")
+    if will_wait:  # and tell then whether anybody is there
+        return
     with suppress(StoreError):  # it is stored, whether or not this can be told
         if not headcount.count_alive(store):
             render.note("no worker is running; start one with: queuectl worker start")

@@ -107,7 +107,15 @@ Env = Annotated[
     list[str] | None,
     typer.Option("--env", "-e", metavar="K=V", help="Set a variable for it; repeatable."),
 ]
-Name = Annotated[str | None, typer.Option("--name", metavar="TEXT", help="What people call it.")]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        metavar="TEXT",
+        help="What people call it.",
+        autocompletion=completion.complete_name,
+    ),
+]
 Tag = Annotated[
     list[str] | None,
     typer.Option(

@@ -61,7 +61,7 @@ def stop(
             hint="the stop stays asked for; --now ends their jobs and puts them back",
         )
     nobody = "no worker is running" + (f" for queue {queue} alone" if queue else "")
-    _tell(asked, "stopped", nobody, quiet=quiet, json=json)
+    _tell(store, asked, "stopped", nobody, quiet=quiet, json=json)
 
 
 def drain(
@@ -117,7 +117,7 @@ def drain(
             hint="they go on draining; to end their jobs and put them back: worker stop --now",
         )
     nobody = "no worker is running" + (f" on {place}" if place else "")
-    _tell(chosen, "drained", nobody, quiet=quiet, json=json)
+    _tell(store, chosen, "drained", nobody, quiet=quiet, json=json)
 
 
 def _await_end(
@@ -159,10 +159,17 @@ def name(left: Sequence[workers.Worker]) -> str:
 
 
 def _tell(
-    asked: Sequence[workers.Worker], became: str, nobody: str, *, quiet: bool, json: bool
+    store: engine.Store,
+    asked: Sequence[workers.Worker],
+    became: str,
+    nobody: str,
+    *,
+    quiet: bool,
+    json: bool,
 ) -> None:
     if json:
-        render.json_array(objects.worker_object(worker) for worker in asked)
+        left = workers.look_again(store, asked)
+        render.json_array(objects.worker_object(worker) for worker in left)
     elif quiet:
         render.out_lines(worker.id for worker in asked)
     elif asked:

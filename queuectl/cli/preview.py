@@ -10,13 +10,18 @@ from typing import Any
 import typer
 
 from queuectl.cli import objects, render, terms
-from queuectl.cli.store import location, open_store
-from queuectl.db import engine, schema
+from queuectl.cli.store import open_if_there
 from queuectl.domain import durations, request
-from queuectl.domain.dependency import FIELDS
+from queuectl.domain.dependency import FIELDS, Condition
 from queuectl.domain.text import escape_line
 from queuectl.service import rehearsal
 
+#: How a needed job is to end, in words.
+_ENDS = {
+    Condition.SUCCESS: "completed",
+    Condition.ANY: "ended",
+    Condition.FAILURE: "failed",
+}
 #: Pauses that are told of one job; with a base near 1 there may be a million different ones.
 _TOLD_PAUSES = 20
 
@@ -25,7 +30,7 @@ def show_one(
     ctx: typer.Context, job: request.JobRequest, cwd: str | None, *, as_json: bool
 ) -> None:
     """Print one job, as an object of its own with ``as_json``."""
-    with rehearsal.rehearse(_store_if_there(ctx), [job], cwd=cwd) as planned:
+    with rehearsal.rehearse(open_if_there(ctx), [job], cwd=cwd) as planned:
         if as_json:
             render.json_value(_planned_object(next(planned)))
             _note(1)
@@ -41,17 +46,12 @@ def show_many(
     as_json: bool,
 ) -> None:
     """Print the jobs of a file one by one, after all of them have been read and found valid."""
-    with rehearsal.rehearse(_store_if_there(ctx), requests, cwd=cwd) as planned:
+    with rehearsal.rehearse(open_if_there(ctx), requests, cwd=cwd) as planned:
         if as_json:
             with _counted(planned) as counted:
                 render.json_array(_planned_object(job) for job in counted)
         else:
             _show(planned)
-
-
-def _store_if_there(ctx: typer.Context) -> engine.Store | None:
-    """Return the store; none is made for a rehearsal."""
-    return open_store(ctx) if schema.is_there(location(ctx)) else None
 
 
 def _show(planned: Iterator[rehearsal.PlannedJob]) -> None:
@@ -88,7 +88,11 @@ def _note(new: int, there: int = 0) -> None:
 
 def _describe(job: rehearsal.PlannedJob) -> str:
     facts = [
-        f"id {job.id}" + (", there already" if job.is_there else "") if job.id else "",
+        f"id {job.id}" if job.id else "",
+        f"unique {escape_line(job.unique)}" if job.unique else "",
+        "there already" if job.is_there else "",
+        f"name {escape_line(job.name)}" if job.name else "",
+        f"tags {' '.join(job.tags)}" if job.tags else "",
         f"queue {job.queue}",
         f"priority {job.priority}" if job.priority else "",
         f"folder {escape_line(job.cwd)}" if job.cwd else "",
@@ -108,7 +112,9 @@ def _facts(job: rehearsal.PlannedJob) -> list[tuple[str, str]]:
 
 def _timetable(job: rehearsal.PlannedJob) -> str:
     """Return when it is tried: ``attempt 1 at once; after failure 1: +2s, 2: +4s; then dead``."""
-    start = "at once" if job.run_at is None else f"at {render.instant(job.run_at)}"
+    if job.doomed is not None:
+        return f"cannot start: {job.doomed}"
+    start = _start(job)
     pauses = list(islice(job.pauses(), _TOLD_PAUSES + 1))
     told = [
         f"{pause.first if pause.first == pause.last else f'{pause.first} to {pause.last}'}:"
@@ -125,12 +131,35 @@ def _timetable(job: rehearsal.PlannedJob) -> str:
     return f"attempt 1 {start}; {after}after failure {job.max_retries + 1}: dead"
 
 
+def _start(job: rehearsal.PlannedJob) -> str:
+    """Return what the first attempt waits for."""
+    starts = ["held until: queuectl release"] if job.hold else []
+    starts += [f"after {ids} {how}" for ids, how in _awaited(job)]
+    if job.run_at is not None:
+        starts.append(f"{'not before' if starts else 'at'} {render.instant(job.run_at)}")
+    return ", ".join(starts) or "at once"
+
+
+def _awaited(job: rehearsal.PlannedJob) -> Iterator[tuple[str, str]]:
+    """Yield the jobs that have not ended and which it waits for, and how they are to end."""
+    for condition, words in _ENDS.items():
+        ids = [need.id for need in job.awaited if need.condition is condition]
+        if ids:
+            joint = " or " if condition is Condition.FAILURE else " and "
+            several = len(ids) > 1 and condition is not Condition.FAILURE
+            yield joint.join(ids), f"{'have' if several else 'has'} {words}"
+
+
 def _planned_object(job: rehearsal.PlannedJob) -> dict[str, Any]:
     pauses = list(islice(job.pauses(), _TOLD_PAUSES + 1))
     return {
         "id": job.id,
         "there_already": job.is_there,
         "command": job.command,
+        "name": job.name,
+        "tags": job.tags,
+        "unique": job.unique,
+        "hold": job.hold,
         "queue": job.queue,
         "priority": job.priority,
         "run_at": job.run_at,
@@ -144,6 +173,7 @@ def _planned_object(job: rehearsal.PlannedJob) -> dict[str, Any]:
         "cwd": job.cwd,
         "env": sorted(job.env or ()),
         **{name: job.needs.get(name, []) for name in FIELDS},
+        "cannot_start": job.doomed,
         "pauses": [
             {
                 "first_failure": pause.first,

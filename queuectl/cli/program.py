@@ -8,6 +8,7 @@ import traceback
 from typing import Annotated, Any
 
 import typer
+from typer._click.exceptions import NoArgsIsHelpError  # it has no public name
 from typer.main import get_command
 
 from queuectl import __version__
@@ -117,6 +118,9 @@ def _report(error: Exception) -> int:
     if isinstance(error, QueuectlError):
         wrong_usage = error.exit_code == InvalidInput.exit_code
         render.error(error.message, error.hint or (_USAGE_HINT if wrong_usage else None))
+        return error.exit_code
+    if isinstance(error, NoArgsIsHelpError):
+        render.usage(error.message)
         return error.exit_code
     if isinstance(error, typer.TyperException):
         message, hint = _describe_usage(error)

@@ -180,6 +180,7 @@ def limit(
         typer.Argument(
             metavar="N",
             help="So many of its jobs run at once at most, over all workers; none lifts it.",
+            autocompletion=completion.complete_limit,
             show_default=False,
         ),
     ],

@@ -117,6 +117,12 @@ def hint(text: str) -> None:
     _tell("hint", "36", text)
 
 
+def usage(text: str) -> None:
+    """Tell on stderr how something is used, in lines of our own."""
+    if sys.stderr is not None:
+        print(text.rstrip("\n"), file=sys.stderr, flush=True)
+
+
 def error(message: str, advice: str | None) -> None:
     """Tell on stderr what went wrong, and what to do."""
     _tell("error", "1;31", message)

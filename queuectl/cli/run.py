@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from queuectl.cli import following, job_options, lazy, render
+from queuectl.cli import stdin as stdin_option
 from queuectl.cli import wait as waits
 from queuectl.cli.store import location, open_store
 from queuectl.db import engine
@@ -29,6 +30,7 @@ def run(
     words: job_options.Words = None,
     id: job_options.Id = None,
     queue: job_options.Queue = None,
+    priority: job_options.Priority = None,
     max_retries: job_options.MaxRetries = None,
     timeout: job_options.Timeout = None,
     backoff: job_options.Backoff = None,
@@ -44,6 +46,7 @@ def run(
     env: job_options.Env = None,
     name: job_options.Name = None,
     tag: job_options.Tag = None,
+    stdin: stdin_option.Stdin = False,
     raw: Annotated[
         bool, typer.Option("--raw", help="The bytes as they are; control sequences act.")
     ] = False,
@@ -55,6 +58,7 @@ def run(
     \b
     queuectl run -- make test
     queuectl run --timeout 5m --max-retries 0 './check.sh && ./deploy.sh'
+    echo abc | queuectl run --stdin -- cat
     """
     if not words:
         raise InvalidInput(
@@ -63,6 +67,7 @@ def run(
     fields = {
         "id": id,
         "queue": queue,
+        "priority": priority,
         "max_retries": max_retries,
         "timeout": timeout,
         "backoff_base": backoff_base,
@@ -72,6 +77,7 @@ def run(
         "name": name,
         "tags": tag,
         "hold": True,
+        "stdin": stdin_option.read("run") if stdin else None,
     }
     request = job_options.plain_request(words, fields)
     folder = job_options.current_folder() if request.cwd is None else None

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from queuectl.cli import completion, dates, job_options, objects, options, render, terms
-from queuectl.cli.store import open_store
+from queuectl.cli.store import open_if_there, open_store
 from queuectl.db import engine
 from queuectl.domain import durations, request
 from queuectl.domain import schedule as domain
@@ -107,11 +107,21 @@ def add(
     env: job_options.Env = None,
     name: job_options.Name = None,
     tag: job_options.Tag = None,
+    deadline: Annotated[
+        str | None,
+        typer.Option(
+            "--deadline",
+            metavar="TIME",
+            help="A job not started so long after its tick (15m): dead letter, expired.",
+        ),
+    ] = None,
+    dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
     """Add a schedule: a job at each of its ticks, exactly one, however many workers there are.
 
     Adding the same again changes nothing. The job is told its tick in QUEUECTL_SCHEDULED_FOR.
+    Of the options of enqueue it takes those that can be said of each job alike.
 
     \b
     queuectl schedule add nightly --cron '30 2 * * *' --timezone Europe/Berlin -- ./backup.sh
@@ -134,10 +144,15 @@ def add(
         "env": env,
         "name": name,
         "tags": tag,
+        "deadline": None if deadline is None else _checked("--deadline", deadline, _lateness),
     }
     job = job_options.plain_request(words, fields)
     seconds, zone = _timing(cron, every, timezone)
     definition = schedules.Definition(cron, seconds, zone, catch_up, overlap, job)
+    if dry_run:
+        planned = schedules.rehearse(open_if_there(ctx), title, definition, replace=replace)
+        _tell_planned(*planned, as_json=json)
+        return
     store = open_store(ctx)
     found, added = schedules.add(store, title, definition, replace=replace)
     if json:
@@ -180,6 +195,13 @@ def _checked(option: str, text: str, check: Callable[[str], Any]) -> Any:
         raise InvalidInput(f"{option} {text[:60]!r} {error}", hint="nothing was stored") from error
 
 
+def _lateness(text: str) -> float:
+    seconds = durations.parse_duration(text)
+    if seconds <= 0:
+        raise ValueError("must be more than 0 seconds")
+    return seconds
+
+
 def _own_timezone() -> str:
     """Return the name of this machine's time zone; UTC if it has none that others know."""
     named = os.environ.get("TZ") or str(Path("/etc/localtime").resolve()).partition("zoneinfo/")[2]
@@ -187,6 +209,18 @@ def _own_timezone() -> str:
         return domain.check_timezone(named.removeprefix(":"))
     except ValueError:
         return "UTC"
+
+
+def _tell_planned(found: domain.Schedule, added: schedules.Added, *, as_json: bool) -> None:
+    known = schedules.Known(found, None, 0)
+    if as_json:
+        render.json_value(_schedule_object(known, short=False))
+    else:
+        _show_one(known)
+    if added is schedules.Added.SAME:
+        render.note(f"schedule {found.name} is there already, with the same definition")
+    else:
+        render.note(f"schedule {found.name} would be {added}; nothing was stored")
 
 
 def _tell_added(store: engine.Store, found: domain.Schedule, added: schedules.Added) -> None:
@@ -254,7 +288,11 @@ def show(ctx: typer.Context, name: Name, json: options.Json = False) -> None:
     [known] = schedules.show(open_store(ctx), [name])
     if json:
         render.json_value(_schedule_object(known, short=False))
-        return
+    else:
+        _show_one(known)
+
+
+def _show_one(known: schedules.Known) -> None:
     found, job = known.schedule, known.last_job
     fields = found.request
     facts = [
@@ -265,6 +303,7 @@ def show(ctx: typer.Context, name: Name, json: options.Json = False) -> None:
         ("folder", escape_line(fields.get("cwd", ""))),
         ("variables", ", ".join(escape_line(name) for name in sorted(fields.get("env") or ()))),
         *terms.facts(read_terms(fields), fields.get("backoff_base")),
+        ("deadline", _deadline(fields.get("deadline"))),
         ("catch-up", found.catch_up),
         ("overlap", found.overlap),
         ("paused", "" if found.paused_at is None else render.instant(found.paused_at)),
@@ -282,6 +321,10 @@ def show(ctx: typer.Context, name: Name, json: options.Json = False) -> None:
         shown = f"{local:%a %Y-%m-%d %H:%M:%S %Z}"
         render.out(f"{title:<11} {shown} ({render.relative(tick)})")
         title = ""
+
+
+def _deadline(seconds: float | None) -> str:
+    return "" if seconds is None else f"{durations.format_duration(seconds)} after the tick"
 
 
 def _ticks(found: domain.Schedule) -> list[datetime]:

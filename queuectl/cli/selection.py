@@ -73,7 +73,12 @@ def select(
     ] = None,
     name: Annotated[
         list[str] | None,
-        typer.Option("--name", metavar="NAME", help="All jobs of this name; repeatable."),
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="All jobs of this name; repeatable.",
+            autocompletion=completion.complete_name,
+        ),
     ] = None,
     since: Annotated[
         str | None,
@@ -126,7 +131,12 @@ def narrow(
     ] = None,
     name: Annotated[
         list[str] | None,
-        typer.Option("--name", metavar="NAME", help="Only of this name; repeatable."),
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="Only of this name; repeatable.",
+            autocompletion=completion.complete_name,
+        ),
     ] = None,
     since: Annotated[
         str | None,

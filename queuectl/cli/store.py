@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from queuectl.db import engine
+from queuectl.db import engine, schema
 from queuectl.settings import ServerLocation, StoreLocation, locate_store
 
 
@@ -26,3 +26,8 @@ def named_location(text: str | None, option: str) -> StoreLocation:
 def open_store(ctx: typer.Context) -> engine.Store:
     """Return the store, created or upgraded first where that is needed; raises StoreError."""
     return engine.open_store(location(ctx))
+
+
+def open_if_there(ctx: typer.Context) -> engine.Store | None:
+    """Return the store; None is made for a rehearsal if it is not there yet. Raises StoreError."""
+    return open_store(ctx) if schema.is_there(location(ctx)) else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -50,7 +52,8 @@ def wait(
     # Whoever names a job may name one that has ended.
     among = domain.State if selection.references else domain.LIVE
     chosen = service.choose(store, selection, among=among, verb="waited for")
-    awaited = await_jobs(store, [job.seq for job in chosen], seconds)
+    with told_to_go_on([job.id for job in chosen]):
+        awaited = await_jobs(store, [job.seq for job in chosen], seconds)
     if json:
         ended = {"completed": awaited.completed, "failed": awaited.failed}
         render.json_value({"jobs": len(chosen), **ended})
@@ -64,6 +67,20 @@ def wait(
 def _describe(awaited: waiting.Awaited) -> str:
     failed = f", {awaited.failed} failed or cancelled" if awaited.failed else ""
     return f"{render.count(awaited.completed)} completed{failed}"
+
+
+@contextmanager
+def told_to_go_on(ids: Sequence[str]) -> Iterator[None]:
+    """Say at Ctrl-C that it ends the waiting, and not these jobs."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if len(ids) == 1:
+            render.note(f"job {ids[0]} goes on; end it with: queuectl cancel {ids[0]}")
+        else:
+            what = f"the {len(ids)} jobs go on, as far as they have not ended"
+            render.note(f"{what}; end them with: queuectl cancel")
+        raise
 
 
 def await_jobs(

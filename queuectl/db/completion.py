@@ -42,6 +42,16 @@ _DEAD = f"""
     SELECT id, substr(command, 1, {_SHOWN_CHARACTERS}) FROM jobs
     WHERE state = 'dead' AND id >= :first AND id < :end ORDER BY seq DESC LIMIT :limit
 """  # noqa: S608  # a number of ours, not a value
+#: From one name to the next by the index, however many jobs have each.
+_NAMES = """
+    WITH RECURSIVE found (name) AS (
+        SELECT min(name) FROM jobs WHERE name >= :first AND name < :end
+        UNION ALL
+        SELECT (SELECT min(name) FROM jobs WHERE name > found.name AND name < :end)
+        FROM found WHERE found.name IS NOT NULL
+    )
+    SELECT name FROM found WHERE name IS NOT NULL LIMIT :limit
+"""
 #: Dead jobs that are looked at for their kinds: the newest, 50 ms.
 _LETTERS_READ = 5000
 _LETTERS = """
@@ -94,6 +104,12 @@ def tags(location: StoreLocation, prefix: str) -> list[str]:
         "SELECT DISTINCT tag FROM tags WHERE tag >= :first AND tag < :end ORDER BY tag LIMIT :limit"
     )
     return [tag for (tag,) in _read(location, query, {**_range(prefix), "limit": _LIMIT})]
+
+
+def names(location: StoreLocation, prefix: str) -> list[str]:
+    """Return the names of jobs that begin with ``prefix``."""
+    values = {**_range(prefix), "limit": _LIMIT}
+    return [name for (name,) in _read(location, _NAMES, values)]
 
 
 def schedules(location: StoreLocation, prefix: str) -> list[tuple[str, str]]:

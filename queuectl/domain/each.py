@@ -28,6 +28,8 @@ class Pattern:
     unique: str | None = None
     #: The file that must be there afterwards, with places; None: as in the base.
     expect_file: str | None = None
+    #: What people call it, with places; None: as in the base.
+    name: str | None = None
 
 
 def read_jobs(
@@ -52,6 +54,8 @@ def _make_job(pattern: Pattern, value: str, number: int, where: str) -> JobReque
         fields["id"] = fill(pattern.id, value, number)
     if pattern.unique is not None:
         fields["unique"] = fill(pattern.unique, value, number)
+    if pattern.name is not None:
+        fields["name"] = fill(pattern.name, value, number)
     if pattern.expect_file is not None:
         fields["expect_file"] = fill(pattern.expect_file, value, number)
     validate_request(fields, where=where)

@@ -1,8 +1,9 @@
 """Export: everything that a store holds as lines of JSON, all of one moment, in flat memory.
 
 The first line names the format and the last one counts what stands between, so that a file that was
-cut off is known for one. Between them: options, queues, jobs in the order in which they came, then
-attempts, outputs that are kept in the store, dead letters and tags. Workers' rows are not in it.
+cut off is known for one. Between them: options, queues, schedules, jobs in the order in which they
+came, then what belongs to them: attempts, outputs that are kept in the store, dead letters, tags,
+dependencies and inputs. Workers' rows are not in it.
 """
 
 from __future__ import annotations

@@ -5,10 +5,11 @@ Part of the enqueueing transaction; ``service/dependencies.py`` has the protocol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, literal, select, update
+from sqlalchemy import Connection, Select, bindparam, insert, literal, select, update
 
 from queuectl.db.models import DependencyRow, JobRow
 from queuectl.domain.dependency import FIELDS, Condition, Need, Standing, Verdict, judge
@@ -65,9 +66,44 @@ def bind(connection: Connection, drafts: Sequence[Draft], ids: Sequence[str]) ->
     A job may name one that stands before it among them. Raises NotFound, Conflict for a beginning
     of several ids, InvalidInput for a job that is named twice, or names itself.
     """
-    if not any(draft.after or draft.after_any or draft.after_failure for draft in drafts):
+    if not _any_needs(drafts):
         return Bonds()
     search = _Search(connection, ids)
+    return _bind(search, drafts, ids, lambda needed: _lock_and_mark(connection, needed))
+
+
+def foresee(
+    connection: Connection | None,
+    drafts: Sequence[Draft],
+    ids: Sequence[str],
+    earlier: Mapping[str, str | None],
+) -> Bonds:
+    """Return what ``bind`` would, with nothing locked or marked; raises the same.
+
+    ``earlier`` are jobs that would have been stored before these, and how they would have ended;
+    without a connection there are no others.
+    """
+    if not _any_needs(drafts):
+        return Bonds()
+    search = _Search(connection, ids, earlier)
+
+    def read_outcomes(needed: Sequence[str]) -> dict[str, str | None]:
+        stored = [job_id for job_id in needed if job_id not in earlier]
+        return {**earlier, **({} if connection is None else _read_outcomes(connection, stored))}
+
+    return _bind(search, drafts, ids, read_outcomes)
+
+
+def _any_needs(drafts: Sequence[Draft]) -> bool:
+    return any(draft.after or draft.after_any or draft.after_failure for draft in drafts)
+
+
+def _bind(
+    search: _Search,
+    drafts: Sequence[Draft],
+    ids: Sequence[str],
+    find_outcomes: Callable[[Sequence[str]], dict[str, str | None]],
+) -> Bonds:
     search.look_up(ref for draft in drafts for ref, _ in _named_by(draft))
     named = {
         job_id: _resolve(search, position, job_id, draft)
@@ -75,7 +111,7 @@ def bind(connection: Connection, drafts: Sequence[Draft], ids: Sequence[str]) ->
     }
     here = set(ids)
     outside = sorted({needed for each in named.values() for needed in each if needed not in here})
-    outcomes = _lock_and_mark(connection, outside)
+    outcomes = find_outcomes(outside)
     bonds = Bonds()
     for job_id, draft in zip(ids, drafts, strict=True):
         if conditions := named[job_id]:
@@ -128,20 +164,29 @@ def _resolve(search: _Search, position: int, job_id: str, draft: Draft) -> dict[
 
 
 class _Search:
-    """Finds the ids that references mean: of the new jobs of a chunk, or of the store."""
+    """Finds the ids that references mean: of the new jobs of a chunk, or of the store.
 
-    def __init__(self, connection: Connection, ids: Sequence[str]) -> None:
+    ``earlier`` are ids that are taken for stored.
+    """
+
+    def __init__(
+        self,
+        connection: Connection | None,
+        ids: Sequence[str],
+        earlier: Mapping[str, str | None] | None = None,
+    ) -> None:
         self._connection = connection
         self._ids = ids
+        self._earlier = list(earlier or ())
         self._positions = {job_id: position for position, job_id in enumerate(ids)}
-        self._exact: set[str] = set()
+        self._exact: set[str] = set(self._earlier)
 
     def look_up(self, references: Iterable[str]) -> None:
         """Read which of these are ids of the store, all at once."""
-        wanted = sorted(set(references) - {_LAST} - set(self._positions))
+        wanted = sorted(set(references) - {_LAST} - set(self._positions) - self._exact)
         for start in range(0, len(wanted), _CHUNK):
             query = select(JobRow.id).where(JobRow.id.in_(wanted[start : start + _CHUNK]))
-            self._exact.update(self._connection.execute(query).scalars())
+            self._exact.update(self._ask(query))
 
     def find(self, reference: str, position: int) -> str:
         """Return the id that a job at this position means; raises NotFound and Conflict."""
@@ -159,19 +204,18 @@ class _Search:
         return self._last(before) if reference == _LAST else self._by_prefix(reference, before)
 
     def _last(self, before: Sequence[str]) -> str:
-        if before:
-            return before[-1]
-        newest = select(JobRow.id).order_by(JobRow.seq.desc()).limit(1)
-        found = self._connection.execute(newest).scalar()
-        if found is None:
+        if before or self._earlier:
+            return before[-1] if before else self._earlier[-1]
+        found = self._ask(select(JobRow.id).order_by(JobRow.seq.desc()).limit(1))
+        if not found:
             raise NotFound("there is no job yet", hint="add one with: queuectl enqueue -- COMMAND")
-        return str(found)
+        return found[0]
 
     def _by_prefix(self, prefix: str, before: Sequence[str]) -> str:
         # A range, not LIKE: it reads the index whatever characters the prefix has.
         query = select(JobRow.id).where(JobRow.id >= prefix, JobRow.id < prefix + "\U0010ffff")
-        found = list(self._connection.execute(query.order_by(JobRow.id).limit(3)).scalars())
-        found += [job_id for job_id in before if job_id.startswith(prefix)]
+        found = self._ask(query.order_by(JobRow.id).limit(3))
+        found += [job_id for job_id in (*self._earlier, *before) if job_id.startswith(prefix)]
         if not found:
             raise NotFound(
                 f"there is no job {prefix[:128]!r} to wait for",
@@ -184,6 +228,20 @@ class _Search:
                 hint="give more of the id",
             )
         return found[0]
+
+    def _ask(self, query: Select[Any]) -> list[str]:
+        """Return the ids that a query finds; none where there is no store."""
+        return [] if self._connection is None else list(self._connection.execute(query).scalars())
+
+
+def _read_outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
+    """Return how these jobs ended, or None."""
+    outcomes: dict[str, str | None] = {}
+    for start in range(0, len(ids), _CHUNK):
+        query = select(JobRow.id, JobRow.state).where(JobRow.id.in_(ids[start : start + _CHUNK]))
+        rows = connection.execute(query)
+        outcomes.update((r.id, r.state if r.state in FINISHED else None) for r in rows)
+    return outcomes
 
 
 def _lock_and_mark(connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -91,19 +92,71 @@ def add(
         found = next(iter(_rows(connection, [name], lock=True)), None)
         if found is None:
             return _insert(connection, name, values, now), Added.NEW
-        if all(getattr(found, column) == values[column] for column in DEFINITION):
-            return found, Added.SAME
-        if not replace:
-            raise Conflict(
-                f"schedule {name!r} is already there, with another definition",
-                hint=f"see it with: queuectl schedule show {name} (or add --replace)",
-            )
-        return _replace(connection, found, values, now), Added.REPLACED
+        if (done := _compare(found, values, replace=replace)) is Added.SAME:
+            return found, done
+        changes = _changes(found, values, now)
+        connection.execute(update(ScheduleRow).where(ScheduleRow.name == name).values(**changes))
+        return _require(connection, [name])[0], done
 
     try:
         return store.write(work)
     except IntegrityError:  # somebody else added it at the same moment
         return store.write(work)
+
+
+def rehearse(
+    store: Store | None, name: str, definition: Definition, *, replace: bool = False
+) -> tuple[Schedule, Added]:
+    """Return what ``add`` would, and store nothing; None is a store that is not there yet.
+
+    Raises Conflict as ``add`` does.
+    """
+    if store is None:
+        return _imagine(name, definition, datetime.now(UTC)), Added.NEW
+    there, values = store, definition.values()
+
+    def work(connection: Connection) -> tuple[Schedule, Added]:
+        now = there.clock(connection)
+        found = next(iter(_rows(connection, [name])), None)
+        if found is None:
+            return _imagine(name, definition, now), Added.NEW
+        if (done := _compare(found, values, replace=replace)) is Added.SAME:
+            return found, done
+        changes = _changes(found, values, now)
+        changes |= {"catch_up": definition.catch_up, "overlap": definition.overlap}
+        return dataclasses.replace(found, **changes), done
+
+    return there.read(work)
+
+
+def _imagine(name: str, definition: Definition, now: datetime) -> Schedule:
+    values = {
+        **definition.values(),
+        "catch_up": definition.catch_up,
+        "overlap": definition.overlap,
+        **_timed(definition.values(), now),
+    }
+    return Schedule(
+        name=name,
+        last_at=None,
+        paused_at=None,
+        problem=None,
+        created_at=now,
+        updated_at=now,
+        **values,
+    )
+
+
+def _compare(found: Schedule, values: Mapping[str, Any], *, replace: bool) -> Added:
+    """Return what becomes of a schedule that is there; raises Conflict."""
+    if all(getattr(found, column) == values[column] for column in DEFINITION):
+        return Added.SAME
+    if not replace:
+        raise Conflict(
+            f"schedule {found.name!r} is already there, with another definition",
+            hint=f"see it with: queuectl schedule show {found.name} (or add --replace)",
+        )
+    return Added.REPLACED
 
 
 def _insert(
@@ -116,16 +169,13 @@ def _insert(
     return _require(connection, [name])[0]
 
 
-def _replace(
-    connection: Connection, found: Schedule, values: Mapping[str, Any], now: datetime
-) -> Schedule:
+def _changes(found: Schedule, values: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     changes = {**values, "updated_at": now, "problem": None}
     if any(getattr(found, column) != values[column] for column in _TIMING):
         changes |= _timed(values, now)
         if found.paused_at is not None:
             changes["next_at"] = None
-    connection.execute(update(ScheduleRow).where(ScheduleRow.name == found.name).values(**changes))
-    return _require(connection, [found.name])[0]
+    return changes
 
 
 def _timed(values: Mapping[str, Any], now: datetime) -> dict[str, datetime | None]:

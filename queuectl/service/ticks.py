@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
@@ -40,7 +40,7 @@ from queuectl.service.cancelling import cancel_in
 from queuectl.service.insertion import generate_ids, insert_jobs
 from queuectl.service.needs import Bonds
 from queuectl.service.rows import SCHEDULE_COLUMNS, in_states, to_schedule
-from queuectl.service.spool import draft
+from queuectl.service.spool import Draft, draft
 
 #: Schedules that one transaction serves, so that no worker waits long for it.
 _SERVED_AT_ONCE = 50
@@ -167,7 +167,7 @@ def insert_ticks(
 ) -> list[str]:
     """Insert the job of each tick; part of a transaction that holds the schedules' rows."""
     options, known_queues = config.ask(connection)(), queues.ask_known(connection)()
-    drafts = [draft(JobRequest.model_validate(one.request)) for one, _ in ticks]
+    drafts = [_draft(one, tick) for one, tick in ticks]
     ids = generate_ids(len(ticks), os.urandom(16))
     named = [(one.name, tick) for one, tick in ticks]
     insert_jobs(
@@ -175,6 +175,14 @@ def insert_ticks(
     )
     queues.add(connection, {one.queue for one in drafts} - known_queues)
     return ids
+
+
+def _draft(schedule: Schedule, tick: datetime) -> Draft:
+    """Return the job of a tick, from which its deadline counts."""
+    said = draft(JobRequest.model_validate(schedule.request))
+    if not isinstance(said.deadline, float):
+        return said
+    return said._replace(deadline=tick + timedelta(seconds=said.deadline))
 
 
 def realign(store: Store) -> list[str]:

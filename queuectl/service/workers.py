@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -105,7 +105,10 @@ class RunningJob:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker that is alive as far as the store knows; ``dead`` when its process is gone."""
+    """A worker that is alive as far as the store knows; ``dead`` when its process is gone.
+
+    ``stopped`` where somebody waited until it had left.
+    """
 
     id: str
     supervisor_id: str
@@ -272,6 +275,21 @@ def _to_worker(neighbours: presence.Neighbours, row: Any, running: list[RunningJ
         running=running,
         wanted=row.wanted,
     )
+
+
+def look_again(store: Store, workers: Sequence[Worker]) -> list[Worker]:
+    """Return workers that have left as they are now: stopped, or dead, and asked for what."""
+    query = select(
+        WorkerRow.id,
+        WorkerRow.state,
+        WorkerRow.stop_requested_at,
+        WorkerRow.stop_mode,
+        WorkerRow.heartbeat_at,
+        WorkerRow.lease_expires_at,
+    ).where(WorkerRow.id.in_([worker.id for worker in workers]))
+    rows = store.read(lambda connection: connection.execute(query).all())
+    now = {row.id: {**row._mapping, "running": []} for row in rows}
+    return [replace(worker, **now.get(worker.id, {})) for worker in workers]
 
 
 def request_stop(store: Store, *, queue: str | None, now: bool) -> list[Worker]:

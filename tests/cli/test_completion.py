@@ -11,6 +11,7 @@ from typing import Any
 import pexpect
 import pytest
 
+from queuectl.cli import completion
 from tests.cli.conftest import PROGRAM, Program
 
 SHELLS = ("bash", "zsh", "fish")
@@ -200,6 +201,23 @@ def test_candidates(queuectl: Program) -> None:
     assert _ask(queuectl, "worker", "st")[0].startswith("start\t")
     assert "--json\tPrint JSON." in _ask(queuectl, "list", "--j")
     assert _ask(queuectl, "dlq", "retry", "") == []
+    assert _ask(queuectl, "queue", "limit", "nightly", "") == ["none"]
+
+
+def test_names_are_offered_once_each_where_a_shell_takes_them_as_they_are(
+    queuectl: Program,
+) -> None:
+    for name in ("cut-a", "cut-a", "cut b; rm", "paint"):
+        queuectl("enqueue", "--name", name, "true")
+
+    assert _ask(queuectl, "enqueue", "--name", "cut") == ["cut-a"]
+    assert _ask(queuectl, "enqueue", "--name", "") == ["cut-a", "paint"]
+
+
+def test_signals_are_offered_but_for_those_with_a_command_of_their_own() -> None:
+    assert completion.complete_signal("IN") == ["INT"]
+    assert {"TERM", "USR1"} < set(completion.complete_signal(""))
+    assert not {"STOP", "CONT"} & set(completion.complete_signal(""))
 
 
 def test_the_store_of_the_line_is_asked(queuectl: Program) -> None:

@@ -223,6 +223,49 @@ def test_enqueue_waits_or_follows_on_request(queuectl: Program) -> None:
     assert len(queuectl("enqueue", "--wait", "--file", "-", given=jobs, code=1).lines) == 2
 
 
+@pytest.mark.usefixtures("worker")
+def test_enqueue_waits_and_prints_the_job_with_its_end(queuectl: Program) -> None:
+    words = ("enqueue", "--wait", "--json", "--max-retries", "0")
+
+    one = queuectl(*words, "exit 3", code=3).json
+    many = queuectl("enqueue", "--wait", "--json", "--each", "-", "true", given="a\nb\n").json
+
+    assert (one["state"], one["attempts"], one["last_error"]) == ("dead", 1, "exit code 3")
+    assert [job["state"] for job in many] == ["completed", "completed"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["wait", "a"], "job a goes on; end it with: queuectl cancel a"),
+        (["wait", "--all"], "the 2 jobs go on, as far as they have not ended; end them with:"),
+        (["enqueue", "--wait", "--id", "c", "true"], "job c goes on; end it with: queuectl cancel"),
+        (["enqueue", "--follow", "--id", "c", "true"], "job c goes on; end it with: queuectl canc"),
+        (["enqueue", "--wait", "--file", "jobs"], "the 2 jobs go on, as far as they have not"),
+    ],
+    ids=" ".join,
+)
+def test_ctrl_c_ends_the_waiting_and_says_that_the_jobs_go_on(
+    queuectl: Program, words: list[str], told: str
+) -> None:
+    (queuectl.folder / "jobs").write_text('{"command": "true"}\n{"command": "true"}\n')
+    queuectl("enqueue", "--id", "a", "true")
+    queuectl("enqueue", "--id", "b", "true")
+    with queuectl.start(*words) as waiting:
+        assert waiting.stderr is not None
+        assert "no worker is running" in waiting.stderr.readline()
+        if "--follow" in words:
+            assert "waiting for a worker" in waiting.stderr.readline()
+
+        waiting.send_signal(signal.SIGINT)
+        said = waiting.stderr.read()
+
+    assert said.startswith(f"note: {told}")
+    assert said.count("\n") == 1
+    assert waiting.returncode == 130
+    assert state(queuectl, "a") == "pending"
+
+
 def test_a_bar_shows_how_far_many_jobs_are(queuectl: Program) -> None:
     for _ in range(3):
         queuectl("enqueue", "true")
@@ -248,6 +291,7 @@ def test_a_bar_shows_how_far_many_jobs_are(queuectl: Program) -> None:
         (["wait", "--timeout", "soon", "a"], 2, "--timeout: 'soon'"),
         (["release", "a"], 4, "cannot be released"),
         (["enqueue", "--follow", "--file", "-"], 2, "--follow is for one job"),
+        (["enqueue", "--follow", "--json", "true"], 2, "--follow and --json exclude each other"),
         (["enqueue", "--tag", "no spaces", "true"], 2, "--tag"),
         (["enqueue", "--unique", "", "true"], 2, "--unique"),
         (["enqueue", "--at", "banana", "true"], 2, "--at: 'banana' names no time"),

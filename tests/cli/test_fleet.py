@@ -199,3 +199,14 @@ def test_the_doctor_names_a_session_that_keeps_a_transaction_open(
     assert session in told["message"]
     assert "pg_terminate_backend" in told["hint"]
     assert look() == []
+
+
+def test_names_of_jobs_on_a_server_are_completed(queuectl: Program, url: str) -> None:
+    queuectl("--db", url, "db", "upgrade")
+    for name in ("cut-a", "cut-a", "cut-b", "paint"):
+        queuectl("--db", url, "enqueue", "--name", name, "true")
+
+    asked = ("--db", url, "enqueue", "--name", "cut")
+    offered = queuectl(*asked, variables={"_QUEUECTL_COMPLETE": "fish"}).lines
+
+    assert offered == ["cut-a", "cut-b"]

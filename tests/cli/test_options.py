@@ -50,6 +50,18 @@ def test_every_command_has_a_help_text_and_every_option_too() -> None:
             assert param.help, (path, param.name)
 
 
+def test_the_readme_names_the_commands_without_json() -> None:
+    without = {
+        " ".join(path)
+        for path, command in every_command()
+        if path
+        and not getattr(command, "commands", None)
+        and not any("--json" in param.opts for param in command.params)
+    }
+
+    assert without == {"run", "top", "worker start", "worker unit"}
+
+
 def test_the_table_says_the_same_as_the_commands_themselves() -> None:
     for entry in COMMANDS:
         own = LazyCommand(entry).load().help.splitlines()[0]

@@ -101,3 +101,74 @@ def test_a_command_is_harmless_on_a_terminal(queuectl: Program) -> None:
     done = queuectl("enqueue", "-n", "echo \x1b[31m\nred")
 
     assert done.lines[0] == "echo \\x1b[31m\\nred"
+
+
+def test_what_a_job_is_called_and_waits_for_is_told(queuectl: Program) -> None:
+    queuectl("enqueue", "--id", "g1-build", "true")
+    queuectl("enqueue", "--id", "g2", "--hold", "true")
+    words = ("--name", "video", "--tag", "b", "--tag", "a", "--unique", "k", "--after", "g1")
+
+    needing = queuectl("enqueue", "-n", *words, "--after-any", "g2", "true")
+    held = queuectl("enqueue", "-n", "--hold", "--at", "2099-01-01T00:00:00Z", "true")
+    told = queuectl("enqueue", "-n", "--json", *words, "--hold", "true").json
+
+    assert needing.lines[1].startswith("    unique k, name video, tags a b, queue default, ")
+    assert "after g1-build, after any g2" in needing.lines[1]
+    assert needing.lines[2].startswith(
+        "    attempt 1 after g1-build has completed, after g2 has ended; after failure 1: +2s"
+    )
+    assert held.lines[2].startswith(
+        "    attempt 1 held until: queuectl release, not before 2099-01-01T00:00:00.000Z;"
+    )
+    assert (told["name"], told["tags"], told["unique"]) == ("video", ["a", "b"], "k")
+    assert (told["hold"], told["after"], told["cannot_start"]) == (True, ["g1-build"], None)
+
+
+def test_places_in_a_name_can_be_checked(queuectl: Program) -> None:
+    words = ("--each", "-", "--name", "cut {/.}", "--unique", "k {}", "true {}")
+
+    told = queuectl("enqueue", "-n", "--json", *words, given="in/a.png\nin/b.png\n").json
+
+    assert [job["name"] for job in told] == ["cut a", "cut b"]
+    assert [job["unique"] for job in told] == ["k in/a.png", "k in/b.png"]
+
+
+@pytest.mark.parametrize("store", ["queue.db", "new/queue.db"])
+@pytest.mark.parametrize(
+    ("words", "code", "named"),
+    [
+        (["--after", "nope", "true"], 3, "there is no job 'nope' to wait for"),
+        (["--id", "me", "--after-any", "me", "true"], 2, "job 'me' cannot need itself"),
+    ],
+)
+def test_a_need_that_enqueue_would_refuse_is_refused(
+    queuectl: Program, store: str, words: list[str], code: int, named: str
+) -> None:
+    path = str(queuectl.folder / "store" / store)
+
+    done = queuectl("--db", path, "enqueue", "-n", *words, code=code)
+    real = queuectl("--db", path, "enqueue", *words, code=code)
+
+    assert named in done.err
+    assert (done.out, done.err) == (real.out, real.err)
+
+
+def test_jobs_of_a_file_need_those_before_them(queuectl: Program) -> None:
+    queuectl("enqueue", "--id", "gone", "true")
+    queuectl("cancel", "gone")
+    jobs = (
+        '{"command": "one", "id": "a"}\n{"command": "two"}\n'
+        '{"command": "three", "after": ["last"], "after_any": ["a"]}\n'
+        '{"command": "four", "id": "lost", "after": ["gone"]}\n'
+        '{"command": "five", "after_failure": ["lost", "a"]}\n'
+    )
+
+    told = queuectl("enqueue", "-n", "--file", "-", given=jobs).lines[2::3]
+
+    assert told[2].startswith("    attempt 1 after job 2 has completed, after a has ended;")
+    assert told[3] == "    cannot start: job gone was cancelled"
+    assert told[4].startswith("    attempt 1 at once; ")
+    behind = '{"command": "one", "after": ["b"]}\n{"command": "two", "id": "b"}\n'
+    refused = queuectl("enqueue", "-n", "--file", "-", given=behind, code=3)
+    assert "stands behind one that needs it" in refused.err
+    assert refused.out == ""

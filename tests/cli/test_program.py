@@ -46,6 +46,15 @@ def test_wrong_usage_is_two_lines_and_exit_code_2(
     assert result.out == ""
 
 
+@pytest.mark.parametrize("group", ["queue", "worker", "dlq", "config", "db", "schedule"])
+def test_a_bare_group_shows_its_help_as_wrong_usage(queuectl: Program, group: str) -> None:
+    told = queuectl(group, code=2)
+
+    assert told.out == ""
+    assert told.err == queuectl(group, "--help").out
+    assert told.err.startswith(f"Usage: queuectl {group} ")
+
+
 def test_an_unknown_id_is_exit_code_3_and_an_ambiguous_one_4(queuectl: Program) -> None:
     queuectl("enqueue", "--file", "-", given='{"id":"ab","command":"a"}\n{"id":"ac","command":"a"}')
 

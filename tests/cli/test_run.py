@@ -55,6 +55,21 @@ def test_it_is_retried_and_recorded_like_any_other(queuectl: Program) -> None:
     assert (shown["name"], shown["tags"]) == ("flaky", ["t"])
 
 
+def test_it_is_given_what_stands_on_stdin_at_each_attempt(queuectl: Program) -> None:
+    command = 'cat; test "$QUEUECTL_ATTEMPT" = 2'
+
+    done = queuectl(
+        *("run", "--stdin", "--priority", "7", "--backoff-base", "1", command), given="abc\n"
+    )
+
+    assert done.out == "abc\nabc\n"
+    shown = newest(queuectl)
+    assert (shown["priority"], shown["stdin_bytes"]) == (7, 4)
+    big = queuectl("run", "--stdin", "--", "cat", given=b"x" * (1024 * 1024 + 1), code=2)
+    assert "stdin is longer than 1048576 bytes" in big.err
+    assert len(queuectl("list", "-q").lines) == 1
+
+
 def test_no_other_worker_takes_its_first_attempt(queuectl: Program) -> None:
     other = queuectl.start("worker", "start", "--log-format", "json")
     wait_until(lambda: queuectl("worker", "list", "-q").out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -90,6 +91,8 @@ def test_adding_says_when_it_is_due_and_the_same_again_changes_nothing(queuectl:
         (["--every", "1h", "--priority", "9999999999", "true"], "--priority: 9999999999 must"),
         (["--every", "1h", "--catch-up", "some", "true"], "--catch-up: 'some' is not one of"),
         (["--every", "1h", "--overlap", "never", "true"], "--overlap: 'never' is not one of"),
+        (["--every", "1h", "--deadline", "18:00", "true"], "--deadline '18:00' is not a duration"),
+        (["--every", "1h", "--deadline", "0", "true"], "--deadline '0' must be more than 0"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(queuectl: Program, words: list[str], named: str) -> None:
@@ -194,6 +197,40 @@ def test_a_worker_runs_what_is_due_and_tells_the_job_its_tick(queuectl: Program)
     tick = job["scheduled_for"].replace(".000Z", "Z")
     assert queuectl("logs", job["id"]).out == f"at {tick}\n"
     assert job["schedule"] == "s"
+
+
+def test_a_dry_run_tells_the_next_times_and_stores_nothing(nightly: Program) -> None:
+    cron = ("--cron", "30 2 29 2 *", "--timezone", "Europe/Berlin")
+    fresh = nightly.folder / "fresh" / "queue.db"
+
+    shown = nightly("schedule", "add", "-n", "leap", *cron, "--deadline", "15m", "make").out
+    new = nightly("--db", str(fresh), "schedule", "add", "-n", "--json", "x", *cron, "make")
+    other = ("schedule", "add", "-n", "nightly", "--every", "1h")
+    refused = nightly(*other, "make", code=4)
+    replaced = nightly(*other, "--replace", "--json", "make")
+
+    assert "deadline    15m after the tick" in shown
+    assert len(re.findall(r"\d{4}-02-29 02:30:00 CET", shown)) == 5
+    assert len(new.json["next"]) == 5
+    assert new.err == "note: schedule x would be added; nothing was stored\n"
+    assert not fresh.parent.exists()
+    assert "with another definition" in refused.err
+    assert (replaced.json["every_seconds"], replaced.json["cron"]) == (3600, None)
+    assert "nightly would be replaced" in replaced.err
+    [left] = nightly("schedule", "list", "--json").json
+    assert (left["name"], left["cron"]) == ("nightly", "30 2 29 2 *")
+
+
+def test_a_deadline_counts_from_the_tick(queuectl: Program) -> None:
+    queuectl("schedule", "add", "s", "--every", "1h", "--deadline", "15m", "true")
+
+    [job_id] = queuectl("schedule", "run-now", "s").lines
+
+    job = queuectl("show", job_id, "--json").json
+    until_then = datetime.fromisoformat(job["deadline"]) - datetime.fromisoformat(
+        job["scheduled_for"]
+    )
+    assert until_then == timedelta(minutes=15)
 
 
 def test_schedules_are_exported_imported_and_copied(nightly: Program) -> None:

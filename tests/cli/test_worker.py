@@ -54,6 +54,21 @@ def test_stop_without_workers_says_so(queuectl: Program) -> None:
     assert queuectl("worker", "stop", "--json").json == []
 
 
+@pytest.mark.parametrize(
+    ("words", "mode"), [(["stop"], "drain"), (["stop", "--now"], "now"), (["drain"], "drain")]
+)
+def test_the_workers_that_left_are_told_as_they_are_then(
+    queuectl: Program, words: list[str], mode: str
+) -> None:
+    _start(queuectl)
+    [before] = queuectl("worker", "list", "--json").json
+
+    [left] = queuectl("worker", *words, "--json").json
+
+    assert (left["id"], left["state"], left["running"]) == (before["id"], "stopped", [])
+    assert (left["stop_mode"], left["stop_requested_at"] is None) == (mode, False)
+
+
 def test_stop_waits_and_tells_for_what(queuectl: Program) -> None:
     go_on = queuectl.folder / "go-on"
     _start(queuectl)
