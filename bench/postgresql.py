@@ -86,7 +86,7 @@ def _served(folder: Path) -> Any:
         try:
             server = get_server(folder, cleanup_mode="stop", start=False)
             server.start()
-        except subprocess.TimeoutExpired:
+        except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
             if look == _LOOKS:
                 raise
         else:
