@@ -49,6 +49,7 @@ class Terminal:
     def __init__(self, home: str) -> None:
         self._home = home
         own = {"PS1": _PROMPT, "TERM": "dumb", "LANG": "C.UTF-8", "COLUMNS": str(_COLUMNS)}
+        own["LINES"] = str(_ROWS)  # Rich takes the one only with the other, where TERM is dumb
         self._shell = pexpect.spawn(
             "bash",
             # Without line editing: what is typed is echoed by the terminal, and as it is.

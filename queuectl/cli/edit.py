@@ -143,14 +143,23 @@ def _form(begun: editing.Edit, shown: Mapping[str, Any]) -> str:
     return "\n".join(lines) + f"\n{text}\n"
 
 
+#: Ctrl-C in the editor is the editor's: a shell without a trap would end with it.
+_CALL = 'trap : INT QUIT\n{} "$1"'
+#: A shell adds this to the number of the signal that ended its command.
+_BY_SIGNAL = 128
+
+
 def _run(editor: str, path: Path) -> None:
     """Run the editor as a shell would, so that it may bring options; raises QueuectlError."""
-    done = subprocess.run(["/bin/sh", "-c", f'{editor} "$1"', "sh", str(path)], check=False)  # noqa: S603  # it is the user's own
-    if done.returncode:
-        how = f"code {done.returncode}"
-        if done.returncode < 0:
-            how = signal.Signals(-done.returncode).name
-        raise QueuectlError(f"the editor ended with {how}; nothing was changed")
+    command = ["/bin/sh", "-c", _CALL.format(editor), "sh", str(path)]
+    code = subprocess.run(command, check=False).returncode  # noqa: S603  # it is the user's own
+    number = -code if code < 0 else code - _BY_SIGNAL
+    if code and number in set(signal.Signals):
+        raise QueuectlError(
+            f"the editor ended with {signal.Signals(number).name}; nothing was changed"
+        )
+    if code:
+        raise QueuectlError(f"the editor ended with code {code}; nothing was changed")
 
 
 def _read(path: Path, shown: Mapping[str, Any]) -> dict[str, Any]:
