@@ -74,6 +74,9 @@ class Terminal:
         return wait_until(lambda: text if part not in (text := self.text) else "")
 
 
+_SIZES = ("COLUMNS", "LINES")
+
+
 @contextmanager
 def terminal(
     program: list[str], environment: Mapping[str, str], folder: Path, *, columns: int, rows: int
@@ -84,9 +87,11 @@ def terminal(
         script = _AROUND.format(program=shlex.join(program))
         tmux = ["tmux", "-u", "-S", str(socket), "-f", "/dev/null"]
         size = ["-x", str(columns), "-y", str(rows)]
+        # A size in the environment counts for more than the terminal's own, for ever.
+        sizeless = {name: environment[name] for name in environment if name not in _SIZES}
         subprocess.run(
             [*tmux, "new-session", "-d", *size, "sh", "-c", script],
-            env={**environment, "TERM": "xterm-256color"},
+            env={**sizeless, "TERM": "xterm-256color"},
             cwd=folder,
             check=True,
             timeout=30,
