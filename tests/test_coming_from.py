@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import PROGRAM
-from tests.supervision import end_marked, marked_environment
+from tests.pages import type_line
+from tests.supervision import end_marked
 
 _PAGE = Path(__file__).resolve().parent.parent / "docs" / "coming-from.md"
 _SECTION = re.compile(r"^## (.+?)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
@@ -27,24 +26,8 @@ def test_each_line_works(section: str, tmp_path: Path) -> None:
     (tmp_path / "commands").write_text("true\n")
     (tmp_path / "names").write_text("in/a.txt\n")
     (tmp_path / "a.jpg").touch()
-    environment = {
-        **marked_environment(tmp_path),
-        "PATH": f"{Path(PROGRAM).parent}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": str(tmp_path),
-    }
     try:
         for _, line in _SECTIONS[section]:
-            done = subprocess.run(
-                ["bash", "-c", line.replace(r"\|", "|")],
-                cwd=tmp_path,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
-            assert done.returncode == 0, (line, done)
-            assert "error:" not in done.stderr, (line, done)
+            type_line(line.replace(r"\|", "|"), tmp_path)
     finally:
         end_marked(tmp_path)

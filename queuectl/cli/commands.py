@@ -32,7 +32,7 @@ COMMANDS = (
     Entry("thaw", "queuectl.cli.control", "Let frozen jobs go on."),
     Entry("explain", "queuectl.cli.explain", "Tell why a job does not run, and what to do."),
     Entry("tree", "queuectl.cli.tree", "Draw what a job needs, and what needs it."),
-    Entry("queue", "queuectl.cli.queue", "List, pause, resume, limit and purge queues."),
+    Entry("queue", "queuectl.cli.queue", "List, pause, resume, limit, rate and purge queues."),
     Entry("schedule", "queuectl.cli.schedule", "Add, list, pause, run and remove schedules."),
     Entry("grep", "queuectl.cli.grep", "Search what all jobs printed."),
     Entry("stats", "queuectl.cli.stats", "Tell throughput, waiting and running times, failures."),

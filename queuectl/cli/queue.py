@@ -42,7 +42,7 @@ All = Annotated[bool, typer.Option("--all", help="All queues that there are.")]
 
 @app.callback()
 def queue() -> None:
-    """List, pause, resume, limit and purge queues."""
+    """List, pause, resume, limit, rate and purge queues."""
 
 
 @app.command("list")

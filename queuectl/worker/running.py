@@ -6,12 +6,13 @@ import os
 import resource
 import select
 import signal
+from abc import ABC, abstractmethod
 
 from queuectl.domain.job import Claim, Ending
 from queuectl.worker import processes
 
 
-class Running:
+class Running(ABC):
     """The leader of a session of its own. Times are by the monotonic clock."""
 
     def __init__(self, claim: Claim, pid: int) -> None:
@@ -23,21 +24,21 @@ class Running:
         #: Why it is being ended, if it is.
         self._ending: Ending | None = None
 
+    @abstractmethod
     def expire(self, now: float) -> None:
         """The deadline has passed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def terminate(self, ending: Ending, now: float) -> None:
         """Have it end soon."""
-        raise NotImplementedError
 
-    def freeze(self, worker_id: str) -> None:
+    def freeze(self, worker_id: str) -> None:  # noqa: B027  # what reads an output goes on
         """Stop it, and its time."""
 
-    def thaw(self, worker_id: str) -> None:
+    def thaw(self, worker_id: str) -> None:  # noqa: B027  # it was not stopped
         """Let it go on."""
 
-    def send(self, number: int) -> None:
+    def send(self, number: int) -> None:  # noqa: B027  # it is not the job
         """Hand on a signal that somebody sends to the job."""
 
     def kill(self, ending: Ending) -> None:
