@@ -59,16 +59,22 @@ def test_changes_and_claims_at_once_leave_every_job_whole(store: Store, hire: Hi
     actors = [hire(f"w{number}") for number in range(4)]
 
     with ThreadPoolExecutor(5) as threads:
-        claims = [threads.submit(actor.claim, 5) for actor in actors for _ in (1,)]
+        claims = [threads.submit(actor.claim, 5) for actor in actors]
         changed = changing.change(store, chosen, {"command": "echo changed"}, strict=False).ids
         claimed = [claim for each in claims for claim in each.result()]
 
-    assert len({claim.id for claim in claimed}) == len(claimed) == 20
+    claimed += [claim for actor in actors for claim in actor.claim(5)]
+
+    # On PostgreSQL a claim passes over what the change holds: it takes fewer then, or none.
+    assert len({claim.id for claim in claimed}) == len(claimed) >= 20
     for claim in claimed:  # it was claimed before and is as it was, or after and is changed
         stored = jobs.find(store, claim.id)
         assert stored.command == claim.command
         assert (claim.command == "echo changed") == (claim.id in changed)
     assert len(changed) >= 40
+    assert {claim.id for claim in claimed}.issuperset(
+        chosen_job.id for chosen_job in chosen if chosen_job.id not in changed
+    )
 
 
 def test_more_jobs_than_one_statement_names_are_changed_or_none(

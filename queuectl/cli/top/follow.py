@@ -41,6 +41,11 @@ class Follow(Screen[None]):
         self._tell("", "")
         self.run_worker(self._follow())
 
+    async def action_dismiss(self, result: None = None) -> None:
+        # Textual takes away what is on a screen before it ends the screen's workers.
+        self.workers.cancel_node(self)
+        await super().action_dismiss(result)
+
     def on_unmount(self) -> None:
         self._desk.close_output(self._output)
 
