@@ -16,10 +16,13 @@ import pytest
 
 from queuectl.db.engine import open_store
 from queuectl.settings import StoreLocation
+from tests.cli.warm import WarmProgram
 from tests.supervision import end_marked, marked_environment
 
 #: The command that was installed with the package, beside the Python that runs the tests.
 PROGRAM = str(Path(sys.executable).with_name("queuectl"))
+#: What begins so is read by Python, or the loader, before the program is.
+_READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +43,15 @@ class Result:
 
 
 class Program:
-    """Runs ``queuectl`` in a folder, on the store there."""
+    """Runs ``queuectl`` in a folder, on the store there.
 
-    def __init__(self, folder: Path, store: Path) -> None:
+    It is executed anew each time, unless a warm one is given, which does what a start does not
+    change; then too where its environment, or that of what it leaves running, matters.
+    """
+
+    def __init__(self, folder: Path, store: Path, warm: WarmProgram | None = None) -> None:
         self.folder = folder
+        self._warm = warm
         self.location = StoreLocation(store, "test")
         self.environment = {
             **marked_environment(folder),
@@ -61,18 +69,18 @@ class Program:
         folder: Path | None = None,
     ) -> Result:
         """Run it with these arguments and this standard input; it must end with ``code``."""
-        done = subprocess.run(
-            [PROGRAM, *words],
-            input=given.encode() if isinstance(given, str) else given,
-            capture_output=True,
-            cwd=folder or self.folder,
-            env={**self.environment, **(variables or {})},
-            timeout=60,
-            check=False,
-        )
+        environment = {**self.environment, **(variables or {})}
+        is_cold = "--detach" in words or any(map(_is_read_at_start, variables or ()))
+        run = _execute if self._warm is None or is_cold else self._warm.run
+        given = given.encode() if isinstance(given, str) else given
+        done = run([PROGRAM, *words], given, folder=folder or self.folder, environment=environment)
         result = Result(done.returncode, done.stdout.decode(), done.stderr.decode())
         assert result.code == code, result
         return result
+
+    def cold(self) -> Program:
+        """Return the same, executed anew at each call."""
+        return Program(self.folder, self.location.path)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start it and leave it running; the test's end ends it."""
@@ -112,6 +120,24 @@ class Program:
         self("worker", "start", "--drain", *words)
 
 
+def _is_read_at_start(name: str) -> bool:
+    return name.startswith(_READ_AT_START)
+
+
+def _execute(
+    words: Sequence[str], given: bytes, *, folder: Path, environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        words,
+        input=given,
+        capture_output=True,
+        cwd=folder,
+        env=environment,
+        timeout=60,
+        check=False,
+    )
+
+
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store without jobs, to be copied: making one takes half a second."""
@@ -120,9 +146,17 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def warm() -> Iterator[WarmProgram]:
+    """The program with its imports done, for all calls that wait for its end."""
+    program = WarmProgram()
+    yield program
+    program.close()
+
+
 @pytest.fixture
-def queuectl(tmp_path: Path, empty_store: Path) -> Iterator[Program]:
+def queuectl(tmp_path: Path, empty_store: Path, warm: WarmProgram) -> Iterator[Program]:
     """The program, on an empty store."""
     shutil.copytree(empty_store, tmp_path / "store")
-    yield Program(tmp_path, tmp_path / "store" / "queue.db")
+    yield Program(tmp_path, tmp_path / "store" / "queue.db", warm)
     end_marked(tmp_path)

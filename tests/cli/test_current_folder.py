@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Program
 
 #: What tools of the stack, and Python itself, would look for.
@@ -20,6 +22,12 @@ _BAIT = [
     "migrations/__init__.py",
 ]
 _TRAP = "open({path!r}, 'w').close()\nraise SystemExit('taken from the current folder')\n"
+
+
+@pytest.fixture
+def queuectl(queuectl: Program) -> Program:
+    """The program, executed at each call: what its start does is tested here."""
+    return queuectl.cold()
 
 
 def test_a_folder_full_of_bait_changes_nothing(queuectl: Program, tmp_path: Path) -> None:

@@ -13,6 +13,12 @@ from queuectl import __version__
 from tests.cli.conftest import PROGRAM, Program
 
 
+@pytest.fixture
+def queuectl(queuectl: Program) -> Program:
+    """The program, executed at each call: what its start does is tested here."""
+    return queuectl.cold()
+
+
 def test_version(queuectl: Program) -> None:
     assert queuectl("--version").out == f"queuectl {__version__}\n"
 
