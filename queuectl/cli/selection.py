@@ -108,36 +108,41 @@ def parse_states(texts: Iterable[str] | None) -> tuple[domain.State, ...]:
     return tuple(jobs.parse_state(text) for text in texts or ())
 
 
+OnlyQueue = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--queue",
+        "-Q",
+        metavar="NAME",
+        help="Only of this queue; repeatable.",
+        autocompletion=completion.complete_queue,
+    ),
+]
+OnlyTag = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tag",
+        "-t",
+        metavar="TAG",
+        help="Only with this tag; repeatable: any of them.",
+        autocompletion=completion.complete_tag,
+    ),
+]
+OnlyName = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--name",
+        metavar="NAME",
+        help="Only of this name; repeatable.",
+        autocompletion=completion.complete_name,
+    ),
+]
+
+
 def narrow(
-    queue: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--queue",
-            "-Q",
-            metavar="NAME",
-            help="Only of this queue; repeatable.",
-            autocompletion=completion.complete_queue,
-        ),
-    ] = None,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tag",
-            "-t",
-            metavar="TAG",
-            help="Only with this tag; repeatable: any of them.",
-            autocompletion=completion.complete_tag,
-        ),
-    ] = None,
-    name: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--name",
-            metavar="NAME",
-            help="Only of this name; repeatable.",
-            autocompletion=completion.complete_name,
-        ),
-    ] = None,
+    queue: OnlyQueue = None,
+    tag: OnlyTag = None,
+    name: OnlyName = None,
     since: Annotated[
         str | None,
         typer.Option(
