@@ -120,7 +120,9 @@ class _Follower:
         while self._job.runs < run:
             if self._job.state in domain.FINISHED:
                 return 0
-            news = self._watch is None or self._job.state == domain.State.FAILED
+            state = self._job.state
+            held = state == domain.State.HELD and run > 1  # the first it is held for its worker
+            news = self._watch is None or state == domain.State.FAILED or held
             if told != (told := (self._job.state, self._job.run_at)) and news:
                 render.note(self._describe_wait(run))
             self._wait(bell, _ASK_SECONDS)

@@ -183,6 +183,22 @@ def test_a_deadline_is_told_and_what_is_not_started_by_then_is_dead(queuectl: Pr
     assert "--deadline: '2020-01-01T00:00:00Z' is over" in over.err
 
 
+def test_its_next_try_is_held_until_somebody_releases_it(queuectl: Program) -> None:
+    command = 'test "$QUEUECTL_ATTEMPT" = 2'
+    run = queuectl.start("run", "--id", "a", "--backoff-base", "600", command)
+    assert run.stderr is not None
+    assert "attempt 2 is due" in run.stderr.readline()
+
+    queuectl("hold", "a")
+    assert "job a is held; waiting for a worker, or for" in run.stderr.readline()
+    queuectl("set", "a", "delay=0")
+    assert newest(queuectl)["state"] == "held"
+    queuectl("release", "a")
+
+    run.communicate(timeout=60)
+    assert run.returncode == 0
+
+
 def test_wrong_input_is_refused_and_nothing_is_stored(queuectl: Program) -> None:
     assert "no command to run" in queuectl("run", code=2).err
     assert "--timeout: 'soon'" in queuectl("run", "--timeout", "soon", "true", code=2).err
