@@ -219,6 +219,7 @@ def test_a_job_that_runs_is_frozen_and_not_held(queuectl: Program, tmp_path: Pat
 
     assert "queuectl freeze a" in queuectl("hold", "a", code=4).err
     assert queuectl("hold", "--all", "--yes").err == "note: 0 jobs held\n"
+    queuectl("cancel", "a")
 
 
 def test_the_same_unique_key_answers_with_the_job_that_is_there(queuectl: Program) -> None:
