@@ -123,7 +123,7 @@ def add(
         typer.Option(
             "--unique",
             metavar="KEY",
-            help="A tick makes no job while one with this key, whose ever, waits or runs.",
+            help="A tick makes no job while any with this key waits or runs.",
         ),
     ] = None,
     stdin: Annotated[
