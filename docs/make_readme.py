@@ -21,13 +21,13 @@ from pathlib import Path
 README = Path(__file__).resolve().parent.parent / "README.md"
 COMMANDS = (
     "enqueue", "run", "wait", "status", "top", "list", "show", "logs", "grep", "stats", "explain",
-    "cancel", "retry", "release", "set", "edit", "kill", "freeze", "thaw", "tree", "queue list",
-    "queue pause", "queue resume", "queue limit", "queue rate", "queue purge", "schedule add",
-    "schedule list", "schedule show", "schedule pause", "schedule resume", "schedule run-now",
-    "schedule remove", "worker start", "worker stop", "worker drain", "worker scale", "worker list",
-    "worker unit", "dlq list", "dlq show", "dlq retry", "dlq purge", "config list", "config get",
-    "config set", "config unset", "prune", "export", "import", "db upgrade", "db check", "db path",
-    "db copy", "db backup", "audit", "doctor",
+    "cancel", "retry", "hold", "release", "set", "edit", "kill", "freeze", "thaw", "tree",
+    "queue list", "queue pause", "queue resume", "queue limit", "queue rate", "queue purge",
+    "schedule add", "schedule list", "schedule show", "schedule pause", "schedule resume",
+    "schedule run-now", "schedule remove", "worker start", "worker stop", "worker drain",
+    "worker scale", "worker list", "worker unit", "dlq list", "dlq show", "dlq retry", "dlq purge",
+    "config list", "config get", "config set", "config unset", "prune", "export", "import",
+    "db upgrade", "db check", "db path", "db copy", "db backup", "audit", "doctor",
 )  # fmt: skip
 TYPED = re.compile(r"(?<=<!-- typed -->\n```console\n).*?(?=```\n)", re.DOTALL)
 REFERENCE = re.compile(r"(?<=<!-- reference -->\n).*?(?=<!-- /reference -->)", re.DOTALL)

@@ -4,9 +4,38 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
+
+import pexpect
 
 from tests.cli.conftest import PROGRAM
 from tests.supervision import marked_environment
+
+
+def environment_of(home: Path) -> dict[str, str]:
+    """Return what a reader has whose home is this; every editor there leaves all as it is."""
+    return {
+        **marked_environment(home),
+        "PATH": f"{Path(PROGRAM).parent}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(home),
+        "EDITOR": "true",
+    }
+
+
+def type_on_terminal(line: str, home: Path) -> None:
+    """The same as ``type_line``, for what needs a terminal."""
+    terminal: Any = pexpect.spawn(
+        "bash",
+        ["-c", line],
+        cwd=str(home),
+        env=environment_of(home),
+        encoding="utf-8",
+        timeout=60,
+    )
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0, (line, terminal.before)
+    assert "error:" not in terminal.before, (line, terminal.before)
 
 
 def type_line(line: str, home: Path) -> None:
@@ -14,11 +43,7 @@ def type_line(line: str, home: Path) -> None:
     done = subprocess.run(
         ["bash", "-c", line],
         cwd=home,
-        env={
-            **marked_environment(home),
-            "PATH": f"{Path(PROGRAM).parent}:/usr/local/bin:/usr/bin:/bin",
-            "HOME": str(home),
-        },
+        env=environment_of(home),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

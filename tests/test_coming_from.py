@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages import type_line
+from tests.pages import type_line, type_on_terminal
 from tests.supervision import end_marked
 
 _PAGE = Path(__file__).resolve().parent.parent / "docs" / "coming-from.md"
@@ -28,6 +28,7 @@ def test_each_line_works(section: str, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
     try:
         for _, line in _SECTIONS[section]:
-            type_line(line.replace(r"\|", "|"), tmp_path)
+            write = type_on_terminal if line.startswith("queuectl edit ") else type_line
+            write(line.replace(r"\|", "|"), tmp_path)
     finally:
         end_marked(tmp_path)

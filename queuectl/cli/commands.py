@@ -24,6 +24,7 @@ COMMANDS = (
     Entry("logs", "queuectl.cli.logs", "Print what a job printed; follow it while it runs."),
     Entry("cancel", "queuectl.cli.control", "Cancel jobs, waiting or running."),
     Entry("retry", "queuectl.cli.control", "Queue ended jobs again."),
+    Entry("hold", "queuectl.cli.control", "Hold jobs that wait until they are released."),
     Entry("release", "queuectl.cli.control", "Let go of jobs that are held."),
     Entry("set", "queuectl.cli.set", "Change jobs that wait: priority=5 queue=slow."),
     Entry("edit", "queuectl.cli.edit", "Change a job that waits in an editor."),

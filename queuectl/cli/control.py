@@ -1,9 +1,10 @@
-"""``queuectl cancel``, ``kill``, ``freeze``, ``thaw``, ``retry`` and ``release``."""
+"""``queuectl cancel``, ``kill``, ``freeze``, ``thaw``, ``retry``, ``hold`` and ``release``."""
 
 from __future__ import annotations
 
 import signal as signals
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -17,7 +18,7 @@ from queuectl.domain import request
 from queuectl.domain import selection as domain_selection
 from queuectl.domain.selection import Effect
 from queuectl.errors import Conflict, InvalidInput
-from queuectl.service import cancelling, headcount, orders, requeueing
+from queuectl.service import cancelling, headcount, holding, orders, requeueing
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -216,18 +217,60 @@ def _tell_headcount(ctx: typer.Context) -> None:
         render.note("no worker is running; start one with: queuectl worker start")
 
 
+@app.command("hold")
+@changes_jobs
+def hold(
+    ctx: typer.Context,
+    asked: Asked,
+) -> None:
+    """Hold jobs that wait, so that no worker starts them until they are released.
+
+    Also those that wait for their time, for other jobs, or in their backoff. What runs goes on.
+    """
+    strict = bool(asked.selection.references)
+    change(
+        ctx,
+        asked,
+        partial(holding.hold, strict=strict),
+        among=holding.HOLDABLE,
+        verb="held",
+        ways_out=holding.WAYS_OUT,
+        rehearse=partial(holding.rehearse, strict=strict),
+        others_do=(" waits longer", " wait longer"),
+    )
+
+
 @app.command("release")
 @changes_jobs
 def release(
     ctx: typer.Context,
     asked: Asked,
 ) -> None:
-    """Let go of jobs that were enqueued with --hold."""
+    """Let go of jobs that are held: by hold, or from the start by enqueue --hold.
+
+    One that can no longer start, as what it needs has ended otherwise, is cancelled.
+    """
+    done = requeueing.Released([])
+
+    def keep(released: requeueing.Released) -> Effect:
+        nonlocal done
+        done = released
+        return Effect(released.ids, released.dependents)
+
     change(
         ctx,
         asked,
-        requeueing.release,
+        lambda store, chosen: keep(requeueing.release(store, chosen)),
         among=(domain.State.HELD,),
         verb="released",
         ways_out=_NOT_HELD,
+        rehearse=lambda store, chosen: keep(requeueing.rehearse_release(store, chosen)),
+        others_do=(" is cancelled", " are cancelled"),
     )
+    if done.cancelled and not asked.quiet:
+        render.note(_cannot_start(len(done.cancelled)))
+
+
+def _cannot_start(count: int) -> str:
+    is_cancelled = "is cancelled: what it needs" if count == 1 else "are cancelled: what they need"
+    return f"{count} of them can no longer start, and {is_cancelled} has ended otherwise"

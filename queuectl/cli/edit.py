@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,24 +18,31 @@ from typing import Any
 import typer
 
 from queuectl.cli import objects, options, render
+from queuectl.cli.selection import selects
 from queuectl.cli.set import in_words
 from queuectl.cli.store import open_store
 from queuectl.db import engine
 from queuectl.domain import changes, request
-from queuectl.errors import Conflict, InvalidInput, QueuectlError
-from queuectl.service import editing
+from queuectl.domain.selection import Chosen, Selection
+from queuectl.errors import Conflict, InvalidInput, NotFound, QueuectlError
+from queuectl.service import changing, editing
+from queuectl.service.selection import choose
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 #: Tried in this order where neither VISUAL nor EDITOR says anything.
 _EDITORS = ("editor", "vi")
+#: Jobs that are named where there are too many.
+_NAMED_JOBS = 5
 
 
 @app.command("edit")
-def edit(ctx: typer.Context, id: options.JobId, json: options.Json = False) -> None:
+@selects
+def edit(ctx: typer.Context, selection: Selection, json: options.Json = False) -> None:
     """Change a job that waits in an editor: $VISUAL, $EDITOR, editor or vi.
 
     It is held meanwhile, and then let go. If this is killed, it stays held until a release.
+    What names several jobs is refused: queuectl set changes many at once.
     """
     editor = _find_editor()
     if not (render.is_terminal(sys.stdin) and render.is_terminal(sys.stdout)):
@@ -44,6 +51,7 @@ def edit(ctx: typer.Context, id: options.JobId, json: options.Json = False) -> N
             hint="change it without one: queuectl set ID KEY=VALUE",
         )
     store = open_store(ctx)
+    id = _find_one(store, selection)
     with _handled({signal.SIGTERM: _end, signal.SIGHUP: _end}):
         begun = editing.begin(store, id)
         changed = False
@@ -57,6 +65,30 @@ def edit(ctx: typer.Context, id: options.JobId, json: options.Json = False) -> N
     elif changed:
         render.out(begun.job.id)
     render.note("1 job changed" if changed else "nothing was changed")
+
+
+def _find_one(store: engine.Store, selection: Selection) -> str:
+    """Return the id of the one job that is meant; raises InvalidInput for several, and NotFound."""
+    chosen = choose(
+        store,
+        selection,
+        among=changes.CHANGEABLE,
+        verb="edited",
+        ways_out=changing.WAYS_OUT,
+    )
+    if not chosen:
+        raise NotFound("no such job waits", hint="see those that do with: queuectl list")
+    if len(chosen) > 1:
+        raise InvalidInput(
+            f"an editor is for one job, and these are {len(chosen)}: {_named(chosen)}",
+            hint="name one by its id, or change all at once: queuectl set ... KEY=VALUE",
+        )
+    return chosen[0].id
+
+
+def _named(chosen: Sequence[Chosen]) -> str:
+    more = ", ..." if len(chosen) > _NAMED_JOBS else ""
+    return ", ".join(job.id for job in chosen[:_NAMED_JOBS]) + more
 
 
 def _find_editor() -> str:

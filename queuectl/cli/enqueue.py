@@ -94,14 +94,7 @@ def enqueue(
             help="While a job with this key waits or runs, answer with its id and change nothing.",
         ),
     ] = None,
-    deadline: Annotated[
-        str | None,
-        typer.Option(
-            "--deadline",
-            metavar="WHEN|TIME",
-            help="Not started by then (18:00) or so much later (3h): dead letter, expired.",
-        ),
-    ] = None,
+    deadline: job_options.Deadline = None,
     after: job_options.After = None,
     after_any: job_options.AfterAny = None,
     after_failure: job_options.AfterFailure = None,

@@ -14,6 +14,8 @@ from queuectl.domain import job as domain
 from queuectl.domain.text import escape_block
 from queuectl.service import chunks, jobs
 
+Write = Callable[[bytes], None]
+
 #: How often a growing output is looked at, in seconds; nothing rings when a job prints.
 _LOOK_SECONDS = 0.05
 #: The same where the database must be asked; a worker ships what a job prints once a second.
@@ -27,28 +29,29 @@ def follow(
     job: domain.Job,
     *,
     lines: int | None = None,
-    raw: bool = False,
+    write: Write | None = None,
     watch: Callable[[], None] | None = None,
 ) -> None:
     """Print a job's output until it has ended; of what is there, only the last ``lines``.
 
+    ``write`` gets it piece by piece, and b"" at the end of an attempt; stdout, escaped, if None.
     With ``watch``, which is called at each look, only retries are told of: somebody else tells the
     rest.
     """
-    write = render.out_bytes if raw else Escaped().write
-    _Follower(store, job, write, watch).follow(lines)
+    _Follower(store, job, write or Escaped().write, watch).follow(lines)
 
 
 class Escaped:
     """Makes text of bytes in which no control sequence acts; b"" ends an output."""
 
-    def __init__(self) -> None:
+    def __init__(self, put: Callable[[str], None] = render.out_text) -> None:
+        self._put = put
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="backslashreplace")
         self._held = ""
 
     def write(self, block: bytes) -> None:
         """Print it."""
-        render.out_text(self.escape(block))
+        self._put(self.escape(block))
 
     def escape(self, block: bytes) -> str:
         """Return what can be shown of it by now."""
@@ -65,7 +68,7 @@ class _Follower:
         self,
         store: engine.Store,
         job: domain.Job,
-        write: Callable[[bytes], None],
+        write: Write,
         watch: Callable[[], None] | None,
     ) -> None:
         self._watch = watch
@@ -117,7 +120,9 @@ class _Follower:
         while self._job.runs < run:
             if self._job.state in domain.FINISHED:
                 return 0
-            news = self._watch is None or self._job.state == domain.State.FAILED
+            state = self._job.state
+            held = state == domain.State.HELD and run > 1  # the first it is held for its worker
+            news = self._watch is None or state == domain.State.FAILED or held
             if told != (told := (self._job.state, self._job.run_at)) and news:
                 render.note(self._describe_wait(run))
             self._wait(bell, _ASK_SECONDS)
@@ -129,7 +134,10 @@ class _Follower:
             when = f"in {durations.format_duration(seconds)}" if seconds > 0 else "now"
             failed = f"attempt {run - 1} failed ({self._job.last_error}); " if run > 1 else ""
             return f"{failed}attempt {run} is due {when}"
-        return f"job {self._job.id} is {self._job.state}; waiting for a worker"
+        or_let_go = ""
+        if self._job.state == domain.State.HELD:
+            or_let_go = f", or for: queuectl release {self._job.id}"
+        return f"job {self._job.id} is {self._job.state}; waiting for a worker{or_let_go}"
 
     def _wait(self, bell: wakeup.Bell, seconds: float) -> None:
         if self._watch is not None:

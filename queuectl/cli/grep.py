@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import typer
 
 from queuectl.cli import completion, options, render
+from queuectl.cli.selection import OnlyName, OnlyQueue, OnlyTag, narrow, parse_states
 from queuectl.cli.store import open_store
 from queuectl.db import engine
 from queuectl.domain import search as domain
 from queuectl.domain.text import escape_line
-from queuectl.service import jobs
 from queuectl.service import search as service
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -63,7 +63,9 @@ def grep(
             autocompletion=completion.complete_state,
         ),
     ] = None,
-    queue: options.Queue = None,
+    queue: OnlyQueue = None,
+    tag: OnlyTag = None,
+    name: OnlyName = None,
     quiet: Annotated[
         bool,
         typer.Option("--quiet", "-q", "-l", help="Print only the ids of the jobs, each once."),
@@ -77,8 +79,7 @@ def grep(
     """
     compiled = domain.compile_pattern(pattern, ignore_case=ignore_case, fixed=fixed_strings)
     scope = service.Scope(
-        states=frozenset(jobs.parse_state(text) for text in state or ()),
-        queue=queue,
+        only=replace(narrow(queue, tag, name), states=parse_states(state)),
         since=None if since is None else options.parse_since(since),
     )
     search = _Search(open_store(ctx), scope, compiled, context)

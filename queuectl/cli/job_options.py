@@ -126,6 +126,14 @@ Tag = Annotated[
         autocompletion=completion.complete_tag,
     ),
 ]
+Deadline = Annotated[
+    str | None,
+    typer.Option(
+        "--deadline",
+        metavar="WHEN|TIME",
+        help="Not started by then (18:00) or so much later (3h): dead letter, expired.",
+    ),
+]
 After = Annotated[
     list[str] | None,
     typer.Option(

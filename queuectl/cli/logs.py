@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -18,8 +18,6 @@ from queuectl.service import chunks, jobs, logs
 from queuectl.service import selection as service
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
-
-Write = Callable[[bytes], None]
 
 
 @app.command("logs")
@@ -64,11 +62,12 @@ def print_logs(
     if json:
         _print_json(store, job, run, lines)
         return
+    write = render.out_bytes if raw else following.Escaped().write
     if follow:
         lazy.finish_start()
-        following.follow(store, job, lines=lines, raw=raw)
+        following.follow(store, job, lines=lines, write=write)
     else:
-        _print(store, job, run, lines, render.out_bytes if raw else following.Escaped().write)
+        _print(store, job, run, lines, write)
 
 
 def _find(store: engine.Store, selection: Selection) -> list[domain.Job]:
@@ -109,7 +108,9 @@ def _choose(job: domain.Job, attempt: int | None) -> int:
     return attempt or job.runs
 
 
-def _print(store: engine.Store, job: domain.Job, run: int, lines: int | None, write: Write) -> None:
+def _print(
+    store: engine.Store, job: domain.Job, run: int, lines: int | None, write: following.Write
+) -> None:
     if not run:
         render.note(f"job {job.id} has not run yet; it is {job.state}")
         return
@@ -147,7 +148,7 @@ def _print_elsewhere(
     job: domain.Job,
     attempt: domain.Attempt,
     lines: int | None,
-    write: Write,
+    write: following.Write,
 ) -> None:
     tail = logs.last_lines([attempt.output_tail or b""], lines)
     write(tail)

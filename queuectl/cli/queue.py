@@ -264,27 +264,37 @@ def purge(
     """Delete the jobs of a queue that wait, with their history and output, for good.
 
     Those that are pending, held, blocked, scheduled, or failed and in their backoff. What runs goes
-    on; what is dead stays in the dead letter queue.
+    on; what is dead stays in the dead letter queue. Jobs of other queues that need one of those are
+    cancelled.
     """
     store = open_store(ctx)
     waiting = queues.find_waiting(store, name)
-    count = len(waiting.seqs)
+    count, dependents = len(waiting.seqs), waiting.dependents
     if count and not dry_run:
         if not yes:
             waits = f"{render.count(count, 'waiting job')} of {name}{_of_them_held(waiting.held)}"
-            options.require_consent(f"delete {waits} with their history and output?")
+            also = f", and cancel {_that_need(len(dependents))}" if dependents else ""
+            options.require_consent(f"delete {waits} with their history and output{also}?")
         purged = queues.purge(store, waiting)
         for seq, runs in purged.ran:
             logs.remove(store.location, seq, runs)
-        count = purged.count
+        count, dependents = purged.count, purged.dependents
     if json:
         numbers = {"jobs": count, "held": waiting.held, "processing": waiting.running}
-        render.json_value({"queue": name, **numbers, "dry_run": dry_run})
+        told = {"queue": name, **numbers, "dependents": dependents, "dry_run": dry_run}
+        render.json_value(told)
         return
     done = f"would be deleted{_of_them_held(waiting.held)}" if dry_run else "deleted"
     render.out(f"{render.count(count, 'job')} {done}")
+    if dependents:
+        will = "would be" if dry_run else "is" if len(dependents) == 1 else "are"
+        render.note(f"{_that_need(len(dependents))} {will} cancelled")
     if waiting.running:
         render.note(_go_on(waiting.running))
+
+
+def _that_need(count: int) -> str:
+    return "1 job that needs one of them" if count == 1 else f"{count} jobs that need one of them"
 
 
 def _of_them_held(held: int) -> str:

@@ -107,6 +107,22 @@ def out_text(text: str) -> None:
     flush()
 
 
+def aside_bytes(data: bytes) -> None:
+    """Print bytes as they are on stderr, at once: what a job prints, where stdout is for JSON."""
+    if sys.stderr is not None:
+        with suppress(OSError):  # whoever closed it wants the result alone
+            sys.stderr.flush()
+            sys.stderr.buffer.write(data)
+            sys.stderr.buffer.flush()
+
+
+def aside_text(text: str) -> None:
+    """Print a part of a line on stderr, at once."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(text, end="", file=sys.stderr, flush=True)
+
+
 def note(text: str) -> None:
     """Tell something on stderr that is no result."""
     _tell("note", "36", text)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from queuectl.cli import following, job_options, lazy, render
+from queuectl.cli import dates, following, job_options, lazy, objects, render
 from queuectl.cli import stdin as stdin_option
 from queuectl.cli import wait as waits
 from queuectl.cli.store import location, open_store
@@ -14,7 +14,7 @@ from queuectl.db import engine
 from queuectl.domain import job as domain
 from queuectl.domain import selection as domain_selection
 from queuectl.errors import InvalidInput, QueuectlError
-from queuectl.service import cancelling, jobs, requeueing
+from queuectl.service import cancelling, headcount, jobs, requeueing
 from queuectl.worker import attending
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -46,14 +46,30 @@ def run(
     env: job_options.Env = None,
     name: job_options.Name = None,
     tag: job_options.Tag = None,
+    unique: Annotated[
+        str | None,
+        typer.Option(
+            "--unique",
+            metavar="KEY",
+            help="While a job with this key waits or runs, start none, and follow that one.",
+        ),
+    ] = None,
+    deadline: job_options.Deadline = None,
     stdin: stdin_option.Stdin = False,
     raw: Annotated[
         bool, typer.Option("--raw", help="The bytes as they are; control sequences act.")
+    ] = False,
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print the ended job as JSON; what it prints goes to standard error."
+        ),
     ] = False,
 ) -> None:
     """Run a job here and now, print what it prints, and leave with its exit code.
 
     It is retried, timed out and recorded like any other; Ctrl-C cancels it.
+    Another's job that --unique finds is followed where it runs, to its end; Ctrl-C leaves it be.
 
     \b
     queuectl run -- make test
@@ -64,7 +80,7 @@ def run(
         raise InvalidInput(
             "there is no command to run", hint="write: queuectl run -- COMMAND ARGUMENT..."
         )
-    fields = {
+    fields: dict[str, Any] = {
         "id": id,
         "queue": queue,
         "priority": priority,
@@ -76,6 +92,8 @@ def run(
         "env": env,
         "name": name,
         "tags": tag,
+        "unique": unique,
+        "deadline": None if deadline is None else dates.parse_deadline(deadline),
         "hold": True,
         "stdin": stdin_option.read("run") if stdin else None,
     }
@@ -90,12 +108,38 @@ def run(
             f"job {job.id} was there already, with the same request",
             hint=f"follow it with: queuectl logs --follow {job.id}",
         )
-    store.close()  # nothing is open at the fork
-    _attend(ctx, store, job, raw=raw)
+    write = _writer(raw=raw, as_json=json)
+    if receipt.unique:
+        _follow_other(store, job, write)
+    else:
+        if job.deadline is not None:
+            render.note(f"deadline {dates.tell(job.deadline)}")
+        store.close()  # nothing is open at the fork
+        _attend(ctx, store, job, write)
+    if json:
+        render.json_value(objects.job_object(jobs.find(store, job.id)))
     raise typer.Exit(waits.exit_code_of(store, job.id))
 
 
-def _attend(ctx: typer.Context, store: engine.Store, job: domain.Job, *, raw: bool) -> None:
+def _writer(*, raw: bool, as_json: bool) -> following.Write:
+    """Return what prints the job's output: on stderr where stdout is for JSON."""
+    if as_json:
+        return render.aside_bytes if raw else following.Escaped(render.aside_text).write
+    return render.out_bytes if raw else following.Escaped().write
+
+
+def _follow_other(store: engine.Store, job: domain.Job, write: following.Write) -> None:
+    """Print what a job prints that somebody else runs, or will, until it has ended."""
+    render.note(f"job {job.id} has that unique key and has not ended; follows that one")
+    if job.state is not domain.State.PROCESSING and not headcount.count_alive(store):
+        render.note("no worker is running; start one with: queuectl worker start")
+    with waits.told_to_go_on([job.id]):
+        following.follow(store, job, write=write)
+
+
+def _attend(
+    ctx: typer.Context, store: engine.Store, job: domain.Job, write: following.Write
+) -> None:
     """Have the job run, print what it prints, and return when it has ended."""
     attendant = attending.Attendant(location(ctx), job.seq)
 
@@ -104,7 +148,7 @@ def _attend(ctx: typer.Context, store: engine.Store, job: domain.Job, *, raw: bo
             raise _WorkerGone
 
     try:
-        following.follow(store, job, raw=raw, watch=watch)
+        following.follow(store, job, write=write, watch=watch)
     except KeyboardInterrupt:
         _cancel(store, job)
     except _WorkerGone:
@@ -141,7 +185,7 @@ def _tell_end(history: jobs.JobHistory) -> None:
     job = history.job
     if job.state is domain.State.DEAD:
         tries = f"after {job.attempts} of {job.max_retries + 1} attempts"
-        render.note(f"job {job.id} is dead {tries}: {job.last_error}")
+        render.note(f"job {job.id} is dead {tries}: {job.last_error or history.dead_reason}")
         render.hint(f"queue it again with: queuectl retry {job.id}")
     elif job.state is domain.State.CANCELLED:
         render.note(f"job {job.id} was cancelled")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from queuectl.cli import completion, dates, job_options, objects, options, render, terms
+from queuectl.cli import stdin as stdin_option
 from queuectl.cli.store import open_if_there, open_store
 from queuectl.db import engine
 from queuectl.domain import durations, request
@@ -26,6 +27,8 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=T
 
 #: How many of the next times ``show`` tells.
 _SHOWN_TICKS = 5
+#: What a schedule keeps of a standard input, in bytes: it is read with each list of them.
+_LONGEST_STDIN_BYTES = 64 * 1024
 
 NewName = Annotated[
     str, typer.Argument(metavar="NAME", help="What to call it.", show_default=False)
@@ -115,6 +118,20 @@ def add(
             help="A job not started so long after its tick (15m): dead letter, expired.",
         ),
     ] = None,
+    unique: Annotated[
+        str | None,
+        typer.Option(
+            "--unique",
+            metavar="KEY",
+            help="A tick makes no job while any with this key waits or runs.",
+        ),
+    ] = None,
+    stdin: Annotated[
+        bool,
+        typer.Option(
+            "--stdin", help="Keep this standard input, up to 64 KiB of text, for each job."
+        ),
+    ] = False,
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
@@ -133,6 +150,12 @@ def add(
             "there is no command to schedule",
             hint=f"write: queuectl schedule add {title} --every 1h -- COMMAND ARGUMENT...",
         )
+    if unique is not None and overlap is domain.Overlap.CANCEL_OLD:
+        raise InvalidInput(
+            "--unique and --overlap cancel-old exclude each other: what runs keeps its key to its"
+            " end",
+            hint="leave one of them out",
+        )
     fields = {
         "queue": queue,
         "priority": priority,
@@ -145,6 +168,8 @@ def add(
         "name": name,
         "tags": tag,
         "deadline": None if deadline is None else _checked("--deadline", deadline, _lateness),
+        "unique": unique,
+        "stdin": _read_stdin() if stdin else None,
     }
     job = job_options.plain_request(words, fields)
     seconds, zone = _timing(cron, every, timezone)
@@ -160,6 +185,19 @@ def add(
     else:
         render.out(found.name)
     _tell_added(store, found, added)
+
+
+def _read_stdin() -> bytes:
+    """Return what each job is to be given; raises InvalidInput."""
+    content = stdin_option.read("schedule add", _LONGEST_STDIN_BYTES)
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            "stdin is not UTF-8, and a schedule keeps text alone",
+            hint="put it into a file, and let the command read that",
+        ) from error
+    return content
 
 
 def _check_name(name: str) -> None:
@@ -302,6 +340,8 @@ def _show_one(known: schedules.Known) -> None:
         ("queue", fields.get("queue", "default")),
         ("folder", escape_line(fields.get("cwd", ""))),
         ("variables", ", ".join(escape_line(name) for name in sorted(fields.get("env") or ()))),
+        ("unique", escape_line(fields.get("unique") or "")),
+        ("stdin", "" if (size := _stdin_bytes(fields)) is None else f"{size} bytes"),
         *terms.facts(read_terms(fields), fields.get("backoff_base")),
         ("deadline", _deadline(fields.get("deadline"))),
         ("catch-up", found.catch_up),
@@ -323,6 +363,10 @@ def _show_one(known: schedules.Known) -> None:
         title = ""
 
 
+def _stdin_bytes(fields: Mapping[str, Any]) -> int | None:
+    return None if fields.get("stdin") is None else len(fields["stdin"].encode())
+
+
 def _deadline(seconds: float | None) -> str:
     return "" if seconds is None else f"{durations.format_duration(seconds)} after the tick"
 
@@ -334,8 +378,14 @@ def _ticks(found: domain.Schedule) -> list[datetime]:
 
 
 def _schedule_object(known: schedules.Known, *, short: bool) -> dict[str, Any]:
-    """Return a schedule. Of its jobs' environment only the names: the values may be secrets."""
+    """Return a schedule. Of its jobs' environment only the names: the values may be secrets.
+
+    For the same reason only the size of what its jobs read.
+    """
     found = known.schedule
+    fields = {name: value for name, value in found.request.items() if name != "stdin"}
+    if (size := _stdin_bytes(found.request)) is not None:
+        fields["stdin_bytes"] = size
     values: dict[str, Any] = {
         "name": found.name,
         "cron": found.cron,
@@ -348,7 +398,7 @@ def _schedule_object(known: schedules.Known, *, short: bool) -> dict[str, Any]:
         "paused": found.paused_at is not None,
         "paused_at": found.paused_at,
         "problem": found.problem,
-        "job": {**found.request, "env": sorted(found.request.get("env") or ())},
+        "job": {**fields, "env": sorted(fields.get("env") or ())},
         "created_at": found.created_at,
         "updated_at": found.updated_at,
     }
@@ -398,11 +448,13 @@ def run_now(
 ) -> None:
     """Add a job of schedules now, besides those of their ticks, and print the ids."""
     store = open_store(ctx)
-    ids = schedules.run_now(store, names, dry_run=dry_run)
+    done = schedules.run_now(store, names, dry_run=dry_run)
     if json:
-        render.json_array(objects.job_object(job) for job in jobs.find_by_ids(store, ids))
+        render.json_array(objects.job_object(job) for job in jobs.find_by_ids(store, done.ids))
     else:
-        render.out_lines(ids)
+        render.out_lines(done.ids)
+    for job_id in done.unique:
+        render.note(f"job {job_id} has that unique key and has not ended; nothing was added")
     if dry_run:
         render.note(f"{render.count(len(set(names)), 'schedule')} would be run now")
 

@@ -32,6 +32,10 @@ if TYPE_CHECKING:  # at run time they would import the rooms below
     ]
 
 
+#: What one job does that needs those that are changed, and what several do: `` waits longer``.
+OthersDo = tuple[str, str]
+
+
 def select(
     ids: Annotated[
         list[str] | None,
@@ -108,36 +112,41 @@ def parse_states(texts: Iterable[str] | None) -> tuple[domain.State, ...]:
     return tuple(jobs.parse_state(text) for text in texts or ())
 
 
+OnlyQueue = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--queue",
+        "-Q",
+        metavar="NAME",
+        help="Only of this queue; repeatable.",
+        autocompletion=completion.complete_queue,
+    ),
+]
+OnlyTag = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tag",
+        "-t",
+        metavar="TAG",
+        help="Only with this tag; repeatable: any of them.",
+        autocompletion=completion.complete_tag,
+    ),
+]
+OnlyName = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--name",
+        metavar="NAME",
+        help="Only of this name; repeatable.",
+        autocompletion=completion.complete_name,
+    ),
+]
+
+
 def narrow(
-    queue: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--queue",
-            "-Q",
-            metavar="NAME",
-            help="Only of this queue; repeatable.",
-            autocompletion=completion.complete_queue,
-        ),
-    ] = None,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tag",
-            "-t",
-            metavar="TAG",
-            help="Only with this tag; repeatable: any of them.",
-            autocompletion=completion.complete_tag,
-        ),
-    ] = None,
-    name: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--name",
-            metavar="NAME",
-            help="Only of this name; repeatable.",
-            autocompletion=completion.complete_name,
-        ),
-    ] = None,
+    queue: OnlyQueue = None,
+    tag: OnlyTag = None,
+    name: OnlyName = None,
     since: Annotated[
         str | None,
         typer.Option(
@@ -229,12 +238,14 @@ def change(
     ways_out: Mapping[domain.State, str] = MappingProxyType({}),
     rehearse: Act | None = None,
     sift: Sift | None = None,
+    others_do: OthersDo = ("", ""),
 ) -> list[str]:
     """Do something to the jobs that were named, and tell to which; many are asked for first.
 
     ``verb`` says what it is: ``cancelled``; ``ways_out`` what to do with a job to which it cannot
     be done; ``rehearse`` returns to which it would be, if not to all; ``sift`` takes out those that
-    are in such a state and that it is not for all the same, or refuses. Returns the ids of the jobs
+    are in such a state and that it is not for all the same, or refuses; ``others_do`` is what the
+    jobs that need those do, if not the same. Returns the ids of the jobs
     that were changed.
     """
     store = open_store(ctx)
@@ -249,7 +260,7 @@ def change(
             question = f"{render.count(len(chosen))} will be {verb}; go on?"
             options.require_consent(question, otherwise="nothing was changed")
         done = act(store, chosen)
-    tell(store, done, asked, verb)
+    tell(store, done, asked, verb, others_do)
     return [] if asked.dry_run else list(ids_of(done))
 
 
@@ -259,7 +270,11 @@ def ids_of(done: list[str] | domain_selection.Effect) -> Sequence[str]:
 
 
 def tell(
-    store: engine.Store, done: list[str] | domain_selection.Effect, asked: Asked, verb: str
+    store: engine.Store,
+    done: list[str] | domain_selection.Effect,
+    asked: Asked,
+    verb: str,
+    others_do: OthersDo = ("", ""),
 ) -> None:
     """Print which jobs were changed, or would be, and how many others with them."""
     ids = list(ids_of(done))
@@ -274,14 +289,16 @@ def tell(
     if not asked.quiet:
         others = len(done.dependents) if isinstance(done, domain_selection.Effect) else 0
         would = "would be " if asked.dry_run else ""
-        render.note(f"{render.count(len(ids))} {would}{verb}{_and_others(others, len(ids))}")
+        also = and_others(others, len(ids), others_do)
+        render.note(f"{render.count(len(ids))} {would}{verb}{also}")
 
 
-def _and_others(others: int, changed: int) -> str:
-    """Return ``, and 2 that need it``; nothing where there are none."""
+def and_others(others: int, changed: int, others_do: OthersDo = ("", "")) -> str:
+    """Return ``, and 2 that need it``, and what those do; nothing where there are none."""
     if not others:
         return ""
-    return f", and {others} that {'needs' if others == 1 else 'need'} {_them(changed)}"
+    need, do = ("needs", others_do[0]) if others == 1 else ("need", others_do[1])
+    return f", and {others} that {need} {_them(changed)}{do}"
 
 
 def _them(number: int) -> str:

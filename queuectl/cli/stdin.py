@@ -17,7 +17,7 @@ Stdin = Annotated[
 ]
 
 
-def read(command: str) -> bytes:
+def read(command: str, most_bytes: int = request.LARGEST_STDIN_BYTES) -> bytes:
     """Return all that stands on stdin; ``command`` is the one that asks. Raises InvalidInput."""
     if sys.stdin is None or sys.stdin.closed:
         raise InvalidInput("stdin is closed", hint="hand the input over through a pipe or a file")
@@ -26,10 +26,10 @@ def read(command: str) -> bytes:
             "--stdin is not for what is typed",
             hint=f"write: queuectl {command} --stdin ... < FILE",
         )
-    content = sys.stdin.buffer.read(request.LARGEST_STDIN_BYTES + 1)
-    if len(content) > request.LARGEST_STDIN_BYTES:
+    content = sys.stdin.buffer.read(most_bytes + 1)
+    if len(content) > most_bytes:
         raise InvalidInput(
-            f"stdin is longer than {request.LARGEST_STDIN_BYTES} bytes, and was not kept",
+            f"stdin is longer than {most_bytes} bytes, and was not kept",
             hint="put it into a file, and let the command read that",
         )
     return content

@@ -1,19 +1,22 @@
-"""``queuectl tree``: what a job needs and what needs it, drawn with the job in the middle."""
+"""``queuectl tree``: what jobs need and what needs them, each drawn in the middle of its own."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import typer
 
 from queuectl.cli import options, render
 from queuectl.cli.jobs import wanted
+from queuectl.cli.selection import selects
 from queuectl.cli.store import open_store
-from queuectl.domain.job import Job
+from queuectl.domain.job import Job, State
+from queuectl.domain.selection import Selection
 from queuectl.domain.text import escape_line
 from queuectl.service import tree as service
+from queuectl.service.selection import choose
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -24,16 +27,47 @@ _MOST_LINES = 2000
 
 
 @app.command("tree")
-def tree(ctx: typer.Context, id: options.JobId, json: options.Json = False) -> None:
-    """Draw what a job needs above it, and what needs it below."""
-    grown = service.tree(open_store(ctx), id)
-    if json:
-        render.json_value(_tree_object(grown))
-        return
-    lines = list(_draw(grown))
-    render.out_lines(lines[:_MOST_LINES])
-    if grown.cut or len(lines) > _MOST_LINES:
-        render.note("there is more than is shown; see it with: queuectl tree of another job")
+@selects
+def tree(ctx: typer.Context, selection: Selection, json: options.Json = False) -> None:
+    """Draw what jobs need above each of them, and what needs it below.
+
+    With --json an object if one job was named by its id, and else an array.
+    """
+    store = open_store(ctx)
+    chosen = choose(store, selection, among=State, verb="drawn")
+    trees = (service.tree(store, job.id) for job in chosen)
+    if json and len(selection.references) == 1:
+        render.json_value(_tree_object(next(trees)))
+    elif json:
+        render.json_array(map(_tree_object, trees))
+    elif chosen:
+        _print(trees if selection.references else _without_repeats(trees))
+    else:
+        render.note("no such jobs")
+
+
+def _without_repeats(trees: Iterable[service.Tree]) -> Iterator[service.Tree]:
+    """Leave out a tree of which each line stands in those before it."""
+    seen: set[tuple[str, str]] = set()
+    for grown in trees:
+        edges = {(edge.job_id, edge.need.id) for edge in (*grown.above, *grown.below)}
+        if not edges or not edges <= seen:
+            yield grown
+        seen |= edges
+
+
+def _print(trees: Iterable[service.Tree]) -> None:
+    left = _MOST_LINES
+    for number, grown in enumerate(trees):
+        if number:
+            render.out()
+        lines = list(_draw(grown))
+        render.out_lines(lines[:left])
+        left -= len(lines)
+        if grown.cut or left < 0:
+            render.note("there is more than is shown; see it with: queuectl tree of another job")
+        if left <= 0:
+            return
 
 
 def _draw(grown: service.Tree) -> Iterator[str]:

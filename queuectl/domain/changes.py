@@ -32,7 +32,7 @@ FIXED = {
     "env": "its variables stay as they are: cancel it, and enqueue it with others",
     "stdin": "its input stays as it is: cancel it, and enqueue it with another",
     "unique": "its key stays as it is: cancel it, and enqueue it with another",
-    "hold": "pause its queue, or let it go with: queuectl release ID",
+    "hold": "hold it with: queuectl hold ID, or let it go with: queuectl release ID",
     "after": "what it waits for stays as it is: cancel it, and enqueue it anew",
     "after_any": "what it waits for stays as it is: cancel it, and enqueue it anew",
     "after_failure": "what it waits for stays as it is: cancel it, and enqueue it anew",

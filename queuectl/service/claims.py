@@ -3,7 +3,7 @@
 The protocol. A job's row says who may write it:
 
     pending      anybody may claim it: state, version + 1, runs + 1, worker_id
-    held         only a release, which makes it blocked, scheduled or pending
+    held         only a release, which makes it blocked, scheduled, failed or pending
     blocked      whoever ends the last job that it needs (service/dependencies.py)
     processing   only the holder of the claim, which is the pair (seq, version) that the claim
                  wrote, may settle it; whoever rescues from a dead worker adds one to the version,

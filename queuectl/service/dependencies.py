@@ -19,9 +19,10 @@ side holds the lock of its row in ``jobs``; on SQLite there is one writer at a t
     requeue    sets the outcomes back to null and brings back what was cancelled for them
                (``fatal``), all the way down
 
-A held job is left alone until it is released, and judged then. A needed job that is deleted before
-it has ended counts as one that failed. A dependent that somebody retries by name runs although what
-it needs has failed; it waits only for what can still end well.
+A held job is left alone until it is released, and judged then, unless it has been started and
+failed. A needed job that is deleted before it has ended counts as one that failed. A dependent that
+somebody retries by name runs although what it needs has failed; it waits only for what can still
+end well.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    and_,
     bindparam,
     case,
     false,
@@ -129,6 +131,15 @@ def foresee(connection: Connection, ids: Sequence[str]) -> list[str]:
     return found
 
 
+def waiting_for(connection: Connection, ids: Sequence[str]) -> list[str]:
+    """Return the ids of the blocked jobs that wait for these, all the way down."""
+    found: dict[str, None] = {}
+    while ids:
+        ids = [row.id for row in _find_blocked(connection, ids) if row.id not in found]
+        found.update(dict.fromkeys(ids))
+    return list(found)
+
+
 def _find_blocked(connection: Connection, ids: Sequence[str]) -> list[Any]:
     found: dict[int, Any] = {}
     for chunk in _chunks(ids):
@@ -202,13 +213,20 @@ def settle_blocked(connection: Connection, rows: Sequence[Any]) -> Passed:
 
 
 def let_go(connection: Connection, seqs: Sequence[int], now: datetime) -> None:
-    """Make locked jobs that waited for others, or for somebody, wait for their time or a worker."""
+    """Make locked jobs that waited for others, or for somebody, wait for their time or a worker.
+
+    One that was held in its backoff waits for the rest of it.
+    """
     for chunk in _chunks(seqs):
         connection.execute(
             update(JobRow)
             .where(JobRow.seq.in_(chunk))
             .values(
                 state=case(
+                    (
+                        and_(JobRow.run_at > now, JobRow.attempts > 0),
+                        literal_column(f"'{State.FAILED}'"),
+                    ),
                     (JobRow.run_at > now, literal_column(f"'{State.SCHEDULED}'")),
                     else_=literal_column(f"'{State.PENDING}'"),
                 ),

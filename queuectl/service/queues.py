@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Select, delete, select, text, update
 
 from queuectl.db.engine import Store
-from queuectl.db.models import JobRow, QueueRow
+from queuectl.db.models import DependencyRow, JobRow, QueueRow
 from queuectl.db.prepared import Prepared
 from queuectl.domain.dependency import DELETED
 from queuectl.domain.job import State
@@ -69,9 +69,12 @@ class Waiting:
     """The jobs of a queue that wait, how many of them are held, and how many others run."""
 
     queue: str
+    #: The newest first, so that a job goes before those that it needs.
     seqs: Sequence[int]
     held: int
     running: int
+    #: The ids of jobs of other queues that are cancelled if those are deleted: they need them.
+    dependents: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ class Purged:
 
     count: int
     ran: list[tuple[int, int]]
+    #: The ids of jobs that were cancelled because they need one of those.
+    dependents: list[str]
 
 
 def ask_known(connection: Connection) -> Callable[[], set[str]]:
@@ -219,9 +224,26 @@ def find_waiting(store: Store, name: str) -> Waiting:
             query = select(JobRow.seq).where(in_states(*states), JobRow.queue == name)
             seqs += connection.execute(query).scalars()
         running = dict(RUNNING.fetch(connection))
-        return Waiting(name, array("q", sorted(seqs)), count, running.get(name, 0))
+        dependents = _foresee(connection, name)
+        newest_first = array("q", sorted(seqs, reverse=True))
+        return Waiting(name, newest_first, count, running.get(name, 0), dependents)
 
     return store.read(work)
+
+
+def _foresee(connection: Connection, name: str) -> list[str]:
+    """Return the jobs of other queues that are cancelled if those that wait in this one go."""
+    needed = select(DependencyRow.needed_id).where(DependencyRow.outcome.is_(None))
+    query = select(JobRow.id).where(
+        JobRow.id.in_(needed), JobRow.state.in_(_WAITING), JobRow.queue == name
+    )
+    found = dependencies.foresee(connection, list(connection.execute(query).scalars()))
+    others: list[str] = []
+    for start in range(0, len(found), _CHUNK):
+        chunk = found[start : start + _CHUNK]
+        elsewhere = select(JobRow.id).where(JobRow.id.in_(chunk), JobRow.queue != name)
+        others += connection.execute(elsewhere.order_by(JobRow.seq)).scalars()
+    return others
 
 
 def purge(store: Store, waiting: Waiting) -> Purged:
@@ -231,16 +253,19 @@ def purge(store: Store, waiting: Waiting) -> Purged:
     """
     count = 0
     ran: list[tuple[int, int]] = []
+    dependents: list[str] = []
     for start in range(0, len(waiting.seqs), _PURGED_AT_ONCE):
         seqs = waiting.seqs[start : start + _PURGED_AT_ONCE]
-        gone = store.write(partial(_purge, seqs=seqs))
+        gone, cancelled = store.write(partial(_purge, seqs=seqs))
+        dependents += cancelled
         count += len(gone)
         ran += [(seq, runs) for seq, runs in gone if runs]
-    return Purged(count, ran)
+    return Purged(count, ran, dependents)
 
 
-def _purge(connection: Connection, seqs: Sequence[int]) -> list[tuple[int, int]]:
+def _purge(connection: Connection, seqs: Sequence[int]) -> tuple[list[tuple[int, int]], list[str]]:
     gone: list[tuple[int, int]] = []
+    dependents: list[str] = []
     for start in range(0, len(seqs), _CHUNK):
         chunk = list(seqs[start : start + _CHUNK])
         query = select(JobRow.seq, JobRow.runs, JobRow.id, JobRow.needed).where(
@@ -249,7 +274,9 @@ def _purge(connection: Connection, seqs: Sequence[int]) -> list[tuple[int, int]]
         rows = connection.execute(query.order_by(JobRow.seq).with_for_update()).all()
         found = [(row.seq, row.runs) for row in rows]
         needed = [row.id for row in rows if row.needed]
-        dependencies.pass_on(connection, dict.fromkeys(needed, DELETED))
+        passed = dependencies.pass_on(connection, dict.fromkeys(needed, DELETED))
+        deleted = {row.id for row in rows}
+        dependents += [job_id for job_id in passed.cancelled if job_id not in deleted]
         connection.execute(delete(JobRow).where(JobRow.seq.in_([seq for seq, _ in found])))
         gone += found
-    return gone
+    return gone, dependents

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
@@ -87,29 +88,58 @@ def requeue_rows(connection: Connection, seqs: list[int]) -> list[str]:
         ) from error
 
 
-def release(store: Store, chosen: Sequence[Chosen]) -> list[str]:
-    """Let go of held jobs; return the ids of those that were held still."""
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The ids of jobs that were let go of."""
 
-    def work(connection: Connection, seqs: list[int]) -> list[str]:
-        found = lock(connection, seqs, (State.HELD,))
-        release_rows(connection, list(found))
-        return list(found.values())
+    ids: list[str]
+    #: Those of them that can no longer start, as what they need has ended otherwise: cancelled.
+    cancelled: list[str] = field(default_factory=list)
+    #: Other jobs that were cancelled because they need one of those.
+    dependents: list[str] = field(default_factory=list)
 
-    return in_chunks(store, chosen, work)
+
+def release(store: Store, chosen: Sequence[Chosen]) -> Released:
+    """Let go of these jobs; those that are held no more are left out."""
+    return _join(chosen, in_chunks(store, chosen, _release))
 
 
-def release_rows(connection: Connection, seqs: list[int]) -> None:
+def rehearse_release(store: Store, chosen: Sequence[Chosen]) -> Released:
+    """Return what ``release`` would."""
+    return _join(chosen, rehearse_chunks(store, chosen, _release))
+
+
+def _release(connection: Connection, seqs: list[int]) -> list[Released]:
+    found = lock(connection, seqs, (State.HELD,))
+    cancelled, dependents = release_rows(connection, list(found))
+    return [Released(list(found.values()), cancelled, dependents)]
+
+
+def _join(chosen: Sequence[Chosen], parts: Sequence[Released]) -> Released:
+    """Return all together; none of those that were meant is told as another's dependent."""
+    effect = merge(chosen, [Effect(part.ids, part.dependents) for part in parts])
+    meant = set(effect.ids)
+    ended = [job_id for part in parts for job_id in (*part.cancelled, *part.dependents)]
+    cancelled = [job_id for job_id in dict.fromkeys(ended) if job_id in meant]
+    return Released(list(effect.ids), cancelled, list(effect.dependents))
+
+
+def release_rows(connection: Connection, seqs: list[int]) -> tuple[list[str], list[str]]:
     """Make locked jobs that are held wait for others, for their time, or for a worker.
 
-    One that can no longer start, as what it needs has ended otherwise, is cancelled.
+    One that can no longer start, as what it needs has ended otherwise, is cancelled: returns the
+    ids of those, and of the others that are cancelled because they need one of them.
     """
     nobody_edits = update(JobRow).where(JobRow.seq.in_(seqs), JobRow.edit_started_at.is_not(None))
     connection.execute(nobody_edits.values(edit_started_at=None))
+    started = select(JobRow.seq).where(JobRow.seq.in_(seqs), JobRow.attempts > 0)
     bound = set(dependencies.needs_of(connection, seqs))
+    bound -= set(connection.execute(started).scalars()) if bound else set()
     dependencies.let_go(connection, [seq for seq in seqs if seq not in bound], datetime.now(UTC))
     if not bound:
-        return
+        return [], []
     dependencies.block(connection, sorted(bound))
     query = select(JobRow.seq, JobRow.id, JobRow.needed).where(JobRow.seq.in_(sorted(bound)))
     settled = dependencies.settle_blocked(connection, connection.execute(query).all())
-    dependencies.pass_on(connection, dict.fromkeys(settled.needed, State.CANCELLED.value))
+    passed = dependencies.pass_on(connection, dict.fromkeys(settled.needed, State.CANCELLED.value))
+    return settled.cancelled, passed.cancelled

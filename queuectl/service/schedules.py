@@ -18,8 +18,9 @@ from queuectl.domain.job import Job
 from queuectl.domain.request import JobRequest
 from queuectl.domain.schedule import CatchUp, Overlap, Schedule, Timing
 from queuectl.errors import Conflict, NotFound
+from queuectl.service.jobs import Receipt, known_keys
 from queuectl.service.rows import SCHEDULE_COLUMNS, select_jobs, to_job, to_schedule
-from queuectl.service.ticks import LIVE_OF_SCHEDULE, insert_ticks
+from queuectl.service.ticks import LIVE_OF_SCHEDULE, insert_ticks, write_anew
 
 #: What a schedule is; the others are what becomes of it.
 DEFINITION = ("cron", "every_seconds", "timezone", "catch_up", "overlap", "request")
@@ -28,7 +29,10 @@ _TIMING = ("cron", "every_seconds", "timezone")
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What somebody asks for: when, what, and what becomes of missed and overlapping ticks."""
+    """What somebody asks for: when, what, and what becomes of missed and overlapping ticks.
+
+    What its jobs get as their standard input must be UTF-8.
+    """
 
     cron: str | None
     every_seconds: float | None
@@ -40,6 +44,8 @@ class Definition:
     def values(self) -> dict[str, Any]:
         """Return the columns that it fills."""
         fields = self.request.model_dump(mode="json", exclude_unset=True)
+        if self.request.stdin is not None:
+            fields["stdin"] = self.request.stdin.decode()  # as a request in JSON has it
         return {
             "cron": self.cron,
             "every_seconds": self.every_seconds,
@@ -241,26 +247,44 @@ def remove(store: Store, names: Sequence[str], *, dry_run: bool = False) -> list
     return store.read(work) if dry_run else store.write(work)
 
 
-def run_now(store: Store, names: Sequence[str], *, dry_run: bool = False) -> list[str]:
-    """Enqueue a job of each of these schedules now, besides those of their ticks; return the ids.
+def run_now(store: Store, names: Sequence[str], *, dry_run: bool = False) -> Receipt:
+    """Enqueue a job of each of these schedules now, besides those of their ticks.
 
-    Paused ones too, and whatever of them waits or runs. Raises NotFound.
+    Paused ones too, and whatever of them waits or runs, but for a job that has the unique key: that
+    is the answer then, as it is of ``enqueue``. Raises NotFound.
     """
 
-    def work(connection: Connection) -> list[str]:
+    def work(connection: Connection) -> Receipt:
         found = _require(connection, names, lock=not dry_run)
         if dry_run:
-            return []
+            return Receipt([], [], [])
         now = store.clock(connection)
-        ids = insert_ticks(connection, [(one, now) for one in found], now)
+        receipt = _insert_now(connection, found, now)
         connection.execute(
             update(ScheduleRow)
             .where(ScheduleRow.name.in_([one.name for one in found]))
             .values(updated_at=now)
         )
-        return ids
+        return receipt
 
-    return store.read(work) if dry_run else store.write(work)
+    return store.read(work) if dry_run else write_anew(store, work)
+
+
+def _insert_now(connection: Connection, found: Sequence[Schedule], now: datetime) -> Receipt:
+    receipt = Receipt([], [], [])
+    keys = [one.request["unique"] for one in found if one.request.get("unique") is not None]
+    holders = known_keys(connection, keys)
+    for one in found:
+        key = one.request.get("unique")
+        if key in holders:
+            receipt.unique.append(holders[key])
+            receipt.ids.append(holders[key])
+            continue
+        [job_id] = insert_ticks(connection, [(one, now)], now)
+        receipt.ids.append(job_id)
+        if key is not None:
+            holders[key] = job_id
+    return receipt
 
 
 def _change(

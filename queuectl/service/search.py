@@ -7,7 +7,7 @@ Of one that is on another machine the database holds the last 4 KiB, and only th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,9 @@ from sqlalchemy import Connection, or_, select
 from queuectl.db.engine import Store
 from queuectl.db.models import AttemptRow, JobRow, OutputChunkRow
 from queuectl.domain.job import State
+from queuectl.domain.selection import Selection
 from queuectl.service import chunks, logs
+from queuectl.service.narrowing import narrow
 from queuectl.service.rows import in_states
 
 #: Jobs that are looked at in one transaction.
@@ -52,10 +54,10 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which outputs are meant: of these states and this queue, of attempts that ended since."""
+    """Which outputs are meant: of which jobs, and of attempts that ended since."""
 
-    states: frozenset[State] = frozenset()
-    queue: str | None = None
+    #: What the jobs have in common; none is named by its id.
+    only: Selection = field(default_factory=Selection)
     since: datetime | None = None
 
 
@@ -89,11 +91,13 @@ def _read_page(store: Store, scope: Scope, before: int | None) -> dict[int, list
 
 def _select_jobs(scope: Scope, before: int | None) -> Any:
     query = select(JobRow.seq, JobRow.id, JobRow.queue, JobRow.state, JobRow.runs)
-    query = query.where(JobRow.runs > 0).order_by(JobRow.seq.desc()).limit(_PAGE_JOBS)
-    if scope.states:
-        query = query.where(or_(*(in_states(state) for state in sorted(scope.states))))
-    if scope.queue is not None:
-        query = query.where(JobRow.queue == scope.queue)
+    query = (
+        query.where(JobRow.runs > 0, *narrow(scope.only))
+        .order_by(JobRow.seq.desc())
+        .limit(_PAGE_JOBS)
+    )
+    if scope.only.states:
+        query = query.where(or_(*(in_states(state) for state in sorted(scope.only.states))))
     if scope.since is not None:
         # A job changes when an attempt of it ends; one that runs may have printed just now.
         query = query.where(or_(JobRow.updated_at >= scope.since, in_states(State.PROCESSING)))

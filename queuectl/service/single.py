@@ -27,7 +27,8 @@ def choose_single(connection: Connection, seq: int, now: datetime) -> list[Candi
     Part of a turn, so that nobody else ever sees it pending before its first attempt.
     """
     ready = or_(
-        JobRow.state == State.HELD,
+        # One that has been started is held because somebody wants that.
+        and_(JobRow.state == State.HELD, JobRow.runs == 0),
         and_(JobRow.state.in_((State.SCHEDULED, State.FAILED)), JobRow.run_at <= now),
     )
     connection.execute(
@@ -43,10 +44,14 @@ def choose_single(connection: Connection, seq: int, now: datetime) -> list[Candi
 
 def ask_standing(connection: Connection, seq: int) -> Callable[[], Standing]:
     """Return what gives how the job stands."""
-    row = connection.execute(select(JobRow.state, JobRow.run_at).where(JobRow.seq == seq)).first()
+    row = connection.execute(
+        select(JobRow.state, JobRow.run_at, JobRow.runs).where(JobRow.seq == seq)
+    ).first()
 
     def read() -> Standing:
         if row is None or row.state not in (State.HELD, *_WAITING):
+            return Standing(due=False, due_at=None)
+        if row.state == State.HELD and row.runs:
             return Standing(due=False, due_at=None)
         if row.state in (State.SCHEDULED, State.FAILED):
             return Standing(row.run_at <= datetime.now(UTC), row.run_at)

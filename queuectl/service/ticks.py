@@ -14,10 +14,11 @@ What is due is judged by the store's clock, which on a server is the same for al
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.exc import IntegrityError
@@ -38,12 +39,17 @@ from queuectl.errors import InvalidInput
 from queuectl.service import config, queues
 from queuectl.service.cancelling import cancel_in
 from queuectl.service.insertion import generate_ids, insert_jobs
+from queuectl.service.jobs import known_keys
 from queuectl.service.needs import Bonds
 from queuectl.service.rows import SCHEDULE_COLUMNS, in_states, to_schedule
 from queuectl.service.spool import Draft, draft
 
+Result = TypeVar("Result")
+
 #: Schedules that one transaction serves, so that no worker waits long for it.
 _SERVED_AT_ONCE = 50
+#: How often it is tried where another client took an id or a unique key at the same moment.
+_TRIES = 5
 #: Jobs that one statement cancels: below SQLite's limit of parameters.
 _CHUNK = 500
 
@@ -88,11 +94,17 @@ def enqueue_due(store: Store) -> Ticked:
         return done
 
     try:
-        return store.write(work)
-    except IntegrityError:  # two generated ids met
-        return store.write(work)
+        return write_anew(store, work)
     finally:
         store.forget()  # when the next tick is
+
+
+def write_anew(store: Store, work: Callable[[Connection], Result]) -> Result:
+    """Write, and again where a generated id or a unique key met one that came at that moment."""
+    for _ in range(_TRIES - 1):
+        with suppress(IntegrityError):
+            return store.write(work)
+    return store.write(work)
 
 
 def _lock_due(connection: Connection, now: datetime) -> list[Schedule]:
@@ -112,7 +124,7 @@ def _serve(connection: Connection, schedule: Schedule, now: datetime, done: Tick
         check_timezone(schedule.timezone)
         ticks = due_ticks(schedule.timing, schedule.catch_up, schedule.next_at, now)
         next_at = schedule.timing.next_after(now)
-        JobRequest.model_validate(schedule.request)
+        request = JobRequest.model_validate(schedule.request)
     except (ValueError, InvalidInput) as error:
         # No worker that cannot read it may stop working; nor may it find it due for ever.
         reason = f"{error}"[:500]
@@ -124,6 +136,8 @@ def _serve(connection: Connection, schedule: Schedule, now: datetime, done: Tick
     ticks = let_in(ticks, schedule.overlap, busy=bool(live))
     if ticks and live and schedule.overlap is Overlap.CANCEL_OLD:
         done.cancelled += _cancel(connection, schedule.name, live)
+    if request.unique is not None:  # one of several ticks is enough, and none while one has the key
+        ticks = [] if known_keys(connection, [request.unique]) else ticks[-1:]
     if ticks:
         done.ids += insert_ticks(connection, [(schedule, tick) for tick in ticks], now)
     last_at = ticks[-1] if ticks else schedule.last_at

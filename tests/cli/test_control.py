@@ -152,6 +152,76 @@ def test_a_held_job_waits_for_its_release(queuectl: Program) -> None:
     assert (state(queuectl, "a"), state(queuectl, "later")) == ("completed", "scheduled")
 
 
+def test_waiting_jobs_are_held_until_their_release(queuectl: Program) -> None:
+    queuectl("enqueue", "--id", "a", "--tag", "x", "true")
+    queuectl("enqueue", "--id", "b", "--tag", "x", "--delay", "1h", "true")
+    queuectl("enqueue", "--id", "c", "--after", "a", "true")
+    queuectl("enqueue", "--id", "free", "true")
+
+    dry = queuectl("hold", "a", "--dry-run")
+    told = "note: 1 job would be held, and 1 that needs it waits longer\n"
+    assert (dry.out, dry.err, state(queuectl, "a")) == ("a\n", told, "pending")
+    terminal = queuectl.on_terminal("hold", "--tag", "x")
+    terminal.expect("2 jobs will be held; go on?")
+    terminal.sendline("y")
+    terminal.expect("2 jobs held, and 1 that needs them waits longer")
+    terminal.wait()
+    queuectl.drain()
+    assert [state(queuectl, name) for name in ("a", "b", "c", "free")] == [
+        "held",
+        "held",
+        "blocked",
+        "completed",
+    ]
+    assert "it is held until somebody releases it" in queuectl("explain", "a").out
+    held = queuectl("hold", "a", code=4).err
+    assert "job 'a' is held, and cannot be held" in held
+    assert "queuectl release a" in held
+    assert "queuectl show free" in queuectl("hold", "free", code=4).err
+    [one] = queuectl("hold", "c", "--json").json
+    assert (one["id"], one["state"], one["dependents"]) == ("c", "held", [])
+
+    assert queuectl("release", "--tag", "x", "--yes").err == "note: 2 jobs released\n"
+    queuectl.drain()
+    assert [state(queuectl, name) for name in ("a", "b", "c")] == ["completed", "scheduled", "held"]
+    assert queuectl("hold", "--tag", "x", "--json", "--yes").json[0]["id"] == "b"
+    assert queuectl("audit").code == 0
+
+
+def test_a_release_tells_what_can_no_longer_start_and_who_is_cancelled_for_that(
+    queuectl: Program,
+) -> None:
+    queuectl("enqueue", "--id", "bad", "--max-retries", "0", "false")
+    queuectl("enqueue", "--id", "a", "--hold", "--after", "bad", "true")
+    queuectl("enqueue", "--id", "b", "--after", "a", "true")
+    queuectl("enqueue", "--id", "other", "--hold", "true")
+    queuectl.drain()
+
+    dry = queuectl("release", "a", "--dry-run")
+    done = queuectl("release", "--all", "--yes", "--json")
+
+    told = "1 of them can no longer start, and is cancelled: what it needs has ended otherwise"
+    assert dry.err.splitlines() == [
+        "note: 1 job would be released, and 1 that needs it is cancelled",
+        f"note: {told}",
+    ]
+    assert done.err.splitlines()[0] == "note: 2 jobs released, and 1 that needs them is cancelled"
+    assert {job["id"]: (job["state"], job["dependents"]) for job in done.json} == {
+        "a": ("cancelled", ["b"]),
+        "other": ("pending", []),
+    }
+    assert state(queuectl, "b") == "cancelled"
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_job_that_runs_is_frozen_and_not_held(queuectl: Program, tmp_path: Path) -> None:
+    start_job(queuectl, tmp_path, "a")
+
+    assert "queuectl freeze a" in queuectl("hold", "a", code=4).err
+    assert queuectl("hold", "--all", "--yes").err == "note: 0 jobs held\n"
+    queuectl("cancel", "a")
+
+
 def test_the_same_unique_key_answers_with_the_job_that_is_there(queuectl: Program) -> None:
     first = queuectl("enqueue", "--unique", "k", "true").out
 

@@ -119,6 +119,31 @@ def test_a_tree_shows_both_directions(queuectl: Program) -> None:
     queuectl("tree", "nowhere", code=3)
 
 
+def test_trees_are_drawn_of_what_was_selected(queuectl: Program) -> None:
+    queuectl("enqueue", "--id", "a", "--tag", "x", "true")
+    queuectl("enqueue", "--id", "other", "true")
+    queuectl("enqueue", "--id", "b", "--tag", "x", "--after", "a", "true")
+    queuectl("enqueue", "--id", "c", "--tag", "x", "--after", "b", "--after", "other", "true")
+    queuectl("enqueue", "--id", "free", "--tag", "x", "--queue", "q", "true")
+
+    def drawn(*words: str) -> list[str]:
+        return queuectl("tree", *words, variables={"PYTHONIOENCODING": "ascii"}).lines
+
+    of_a = ["a pending  true", "`-- b blocked  true", "    `-- c blocked  true"]
+    of_c = ["needs:", "|-- b blocked  true", "|   `-- a pending  true"]
+    of_c += ["`-- other pending  true", "c blocked  true"]
+    assert drawn("--tag", "x") == [*of_a, "", *of_c, "", "free pending  true"]
+    assert drawn("--tag", "x", "--queue", "q") == ["free pending  true"]
+    assert drawn("a", "a", "free") == [*of_a, "", "free pending  true"]
+    assert drawn("--state", "blocked", "--since", "1h")[-1] == "c blocked  true"
+    assert [each["id"] for each in queuectl("tree", "c", "a", "--json").json] == ["c", "a"]
+    by_queue = queuectl("tree", "--queue", "q", "--json").json
+    assert [(each["id"], each["complete"]) for each in by_queue] == [("free", True)]
+    assert queuectl("tree", "--tag", "nobody").err == "note: no such jobs\n"
+    assert queuectl("tree", "--tag", "nobody", "--json").json == []
+    assert "no jobs were named" in queuectl("tree", code=2).err
+
+
 def test_a_file_of_jobs_brings_its_dependencies(queuectl: Program) -> None:
     lines = '{"id": "x", "command": "true"}\n{"id": "y", "command": "true", "after": ["x"]}\n'
     queuectl("enqueue", "--file", "-", given=lines)

@@ -72,6 +72,25 @@ sed -i 's/"priority": 0/"priority": 7/; s/"x"/"y"/; s/"command": "true"/"command
     assert filled("logs", "a").out == "hi\n"
 
 
+def test_the_job_is_named_by_what_nobody_else_has_in_common_with_it(filled: Program) -> None:
+    filled("enqueue", "--id", "b", "--queue", "q", "true")
+    filled("enqueue", "--id", "c", "--queue", "q", "--tag", "x", "true")
+    priority = 's/"priority": 0/"priority": 7/'
+
+    told = finish(edit(filled, f"""sed -i '{priority}' "$1" """, "--tag", "x", "--queue", "q"))
+
+    assert " 1 job changed" in told
+    assert filled("show", "c", "--json").json["priority"] == 7
+    for words in (["--tag", "x"], ["a", "c"]):
+        refused = finish(edit(filled, "touch opened", *words), code=2)
+        assert "an editor is for one job, and these are 2: a, c" in refused
+        assert "queuectl set ... KEY=VALUE" in refused
+    refused = finish(edit(filled, "touch opened", "--tag", "nobody"), code=3)
+    assert "no such job waits" in refused
+    assert not (filled.folder / "opened").exists()
+    assert filled("list", "--state", "held", "-q").lines == []
+
+
 def test_a_job_with_its_own_backoff_is_edited_with_all_that_counts_as_its_failure(
     filled: Program,
 ) -> None:

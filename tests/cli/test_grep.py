@@ -11,8 +11,8 @@ from tests import servers
 from tests.cli.conftest import Program
 
 JOBS = r"""
-{"id": "a", "command": "printf 'one\nTwo\nthree\n'"}
-{"id": "b", "command": "printf 'two\nred \\033[31m\n'; exit 1", "max_retries": 0, "queue": "q"}
+{"id": "a", "command": "printf 'one\nTwo\nthree\n'", "tags": ["x"], "name": "nightly"}
+{"id": "b", "command": "printf 'two\nred \\033[31m\n'; exit 1", "queue": "q", "tags": ["x"]}
 {"id": "c", "command": "printf 'nothing\n'"}
 """
 
@@ -20,6 +20,7 @@ JOBS = r"""
 @pytest.fixture
 def printed(queuectl: Program) -> Program:
     """The program, on a store with three jobs that have run."""
+    queuectl("config", "set", "max-retries", "0")
     queuectl("enqueue", "--file", "-", given=JOBS)
     queuectl.drain()
     return queuectl
@@ -45,6 +46,10 @@ def test_context_and_gaps_are_as_in_grep(printed: Program) -> None:
 def test_ids_alone_and_the_choice_of_jobs(printed: Program) -> None:
     assert printed("grep", "-l", "t").lines == ["c", "b", "a"]
     assert printed("grep", "-q", "t", "-Q", "q").lines == ["b"]
+    assert printed("grep", "-q", "t", "-Q", "q", "--queue", "default").lines == ["c", "b", "a"]
+    assert printed("grep", "-l", "t", "--tag", "x").lines == ["b", "a"]
+    assert printed("grep", "-l", "t", "--tag", "x", "--name", "nightly").lines == ["a"]
+    assert printed("grep", "-l", "t", "--tag", "nobody", code=1).err.endswith("in 0 outputs\n")
     assert printed("grep", "-l", "t", "-s", "completed").lines == ["c", "a"]
     assert printed("grep", "-l", "t", "--since", "1h").lines == ["c", "b", "a"]
     assert printed("grep", "-l", "t", "--since", "0s", code=1).lines == []

@@ -59,7 +59,7 @@ def test_the_readme_names_the_commands_without_json() -> None:
         and not any("--json" in param.opts for param in command.params)
     }
 
-    assert without == {"run", "top", "worker start", "worker unit"}
+    assert without == {"top", "worker start", "worker unit"}
 
 
 def test_the_table_says_the_same_as_the_commands_themselves() -> None:

@@ -31,7 +31,7 @@ def test_version(queuectl: Program) -> None:
         (["zzz"], "no such command 'zzz'", "see: queuectl --help"),
         (["list", "--foo"], "no such option: --foo", "see: queuectl list --help"),
         (["list", "x"], "got unexpected extra argument(s) (x)", "see: queuectl list --help"),
-        (["tree"], "missing argument 'ID'", "see: queuectl tree"),
+        (["explain"], "missing argument 'ID'", "see: queuectl explain"),
         (
             ["list", "--limit", "x"],
             "--limit: 'x' is not a valid integer",

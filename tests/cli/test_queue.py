@@ -190,7 +190,8 @@ def test_purge_deletes_what_waits_with_history_and_output(filled: Program) -> No
     assert output.exists()
 
     dry = filled("queue", "purge", "slow", "--dry-run", "--json").json
-    assert dry == {"queue": "slow", "jobs": 2, "held": 0, "processing": 0, "dry_run": True}
+    numbers = {"jobs": 2, "held": 0, "processing": 0, "dependents": []}
+    assert dry == {"queue": "slow", **numbers, "dry_run": True}
     assert filled("queue", "purge", "slow", "-n").out == "2 jobs would be deleted\n"
     assert filled("queue", "purge", "slow").out == "2 jobs deleted\n"
 
@@ -199,6 +200,27 @@ def test_purge_deletes_what_waits_with_history_and_output(filled: Program) -> No
     filled("show", "later", code=3)
     assert sorted(filled("list", "-q").lines) == ["a", "b"]  # of another queue, and completed
     assert filled("queue", "purge", "slow").out == "0 jobs deleted\n"
+
+
+def test_purge_tells_which_jobs_of_other_queues_go_with_those_they_need(queuectl: Program) -> None:
+    queuectl("enqueue", "--id", "a", "--queue", "slow", "true")
+    queuectl("enqueue", "--id", "b", "--queue", "slow", "--after", "a", "true")
+    queuectl("enqueue", "--id", "c", "--after", "b", "true")
+    queuectl("enqueue", "--id", "d", "--after", "c", "true")
+    queuectl("enqueue", "--id", "any", "--after-any", "a", "true")
+
+    dry = queuectl("queue", "purge", "slow", "-n")
+    assert dry.out == "2 jobs would be deleted\n"
+    assert dry.err == "note: 2 jobs that need one of them would be cancelled\n"
+    asked = queuectl.on_terminal("queue", "purge", "slow", columns=200)
+    asked.expect_exact("history and output, and cancel 2 jobs that need one of them? [y/N] ")
+    asked.sendline("n")
+    asked.wait()
+    done = queuectl("queue", "purge", "slow", "--json").json
+
+    assert (done["jobs"], done["dependents"]) == (2, ["c", "d"])
+    left = {job["id"]: job["state"] for job in queuectl("list", "--json").json}
+    assert left == {"c": "cancelled", "d": "cancelled", "any": "pending"}
 
 
 def test_held_jobs_wait_and_are_purged(filled: Program) -> None:

@@ -197,6 +197,8 @@ def test_a_worker_that_may_not_enqueue_serves_no_schedule_and_one_that_may_does(
     for url in (worker, client, reader):
         assert_refused(queuectl, url, "schedule", "add", "s", *words)
     queuectl("--db", owner, "schedule", "add", "s", *words)
+    fed = ("--every", "1s", "--unique", "k", "--stdin", "--", "cat")
+    queuectl("--db", owner, "schedule", "add", "fed", *fed, given="input")
     queuectl("--db", client, "enqueue", "--id", "a", "true")
     due = "UPDATE schedules SET starts_at = starts_at - interval '1h', next_at = starts_at"
     with psycopg.connect(owner, autocommit=True) as connection:
@@ -210,7 +212,8 @@ def test_a_worker_that_may_not_enqueue_serves_no_schedule_and_one_that_may_does(
         execute(connection, "grants for schedules")
     queuectl("--db", worker, "worker", "start", "--drain")
     found = queuectl("--db", reader, "list", "--json").json
-    assert {job["schedule"] for job in found if job["id"] != "a"} == {"s"}
+    assert {job["schedule"] for job in found if job["id"] != "a"} == {"s", "fed"}
+    assert {job["stdin_bytes"] for job in found if job["schedule"] == "fed"} == {5}
     assert queuectl("--db", reader, "schedule", "show", "s", "--json").json["last_at"] is not None
 
 

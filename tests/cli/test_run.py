@@ -123,6 +123,82 @@ def test_a_job_whose_worker_is_killed_runs_once_more(queuectl: Program, tmp_path
     assert (run.returncode, out) == (0, "2\n")
 
 
+def test_a_job_with_the_same_unique_key_is_followed_instead(
+    queuectl: Program, tmp_path: Path
+) -> None:
+    first = queuectl.start(
+        *("run", "--unique", "k", "--max-retries", "0"),
+        "echo of the first; touch ready; until [ -e go ]; do sleep 0.02; done; exit 7",
+    )
+    wait_until((tmp_path / "ready").exists)
+    second = queuectl.start("run", "--unique", "k", "--json", "--", "echo", "of the second")
+    assert second.stderr is not None
+    job_id = newest(queuectl)["id"]
+    told = f"note: job {job_id} has that unique key and has not ended; follows that one\n"
+    assert second.stderr.readline() == told
+    assert second.stderr.readline() == "of the first\n"
+
+    (tmp_path / "go").touch()
+    out, err = second.communicate(timeout=60)
+
+    assert (second.returncode, err) == (7, f"note: job {job_id} is dead\n")
+    assert (json.loads(out)["id"], json.loads(out)["state"]) == (job_id, "dead")
+    first.communicate(timeout=60)
+    assert first.returncode == 7
+    assert queuectl("list", "-q").lines == [job_id]
+    assert queuectl("run", "--unique", "k", "--", "echo", "anew").out == "anew\n"
+
+
+def test_ctrl_c_leaves_the_job_of_somebody_else_be(queuectl: Program) -> None:
+    queuectl("enqueue", "--hold", "--id", "other", "--unique", "k", "true")
+    terminal = queuectl.on_terminal("run", "--unique", "k", "--", "true")
+    terminal.expect("no worker is running")
+    terminal.expect("or for: queuectl release other")
+
+    terminal.sendintr()
+    terminal.expect("job other goes on; end it with: queuectl cancel other")
+    terminal.wait()
+
+    assert terminal.exitstatus == 130
+    assert newest(queuectl)["state"] == "held"
+
+
+def test_with_json_the_ended_job_is_the_result_and_its_output_is_beside(queuectl: Program) -> None:
+    done = queuectl("run", "--json", "--max-retries", "0", r"printf 'a\033[31m\n'; exit 3", code=3)
+
+    assert (done.json["state"], done.json["runs"]) == ("dead", 1)
+    assert done.err.startswith("a\\x1b[31m\n")
+    raw = queuectl("run", "--json", "--raw", "--", "printf", r"a\033[31m\n")
+    assert (raw.json["state"], raw.err) == ("completed", "a\x1b[31m\n")
+
+
+def test_a_deadline_is_told_and_what_is_not_started_by_then_is_dead(queuectl: Program) -> None:
+    late = queuectl("run", "--deadline", "1ms", "--", "true", code=1)
+    assert "is dead after 0 of 4 attempts: expired" in late.err
+
+    done = queuectl("run", "--deadline", "1h", "--", "echo", "in time")
+    assert done.out == "in time\n"
+    assert done.err.startswith("note: deadline ")
+    over = queuectl("run", "--deadline", "2020-01-01T00:00:00Z", "--", "true", code=2)
+    assert "--deadline: '2020-01-01T00:00:00Z' is over" in over.err
+
+
+def test_its_next_try_is_held_until_somebody_releases_it(queuectl: Program) -> None:
+    command = 'test "$QUEUECTL_ATTEMPT" = 2'
+    run = queuectl.start("run", "--id", "a", "--backoff-base", "600", command)
+    assert run.stderr is not None
+    assert "attempt 2 is due" in run.stderr.readline()
+
+    queuectl("hold", "a")
+    assert "job a is held; waiting for a worker, or for" in run.stderr.readline()
+    queuectl("set", "a", "delay=0")
+    assert newest(queuectl)["state"] == "held"
+    queuectl("release", "a")
+
+    run.communicate(timeout=60)
+    assert run.returncode == 0
+
+
 def test_wrong_input_is_refused_and_nothing_is_stored(queuectl: Program) -> None:
     assert "no command to run" in queuectl("run", code=2).err
     assert "--timeout: 'soon'" in queuectl("run", "--timeout", "soon", "true", code=2).err

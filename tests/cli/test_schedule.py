@@ -85,6 +85,11 @@ def test_adding_says_when_it_is_due_and_the_same_again_changes_nothing(queuectl:
         (["--cron", "@daily", "--timezone", "Mars", "true"], "--timezone 'Mars' is no time zone"),
         (["--every", "1h", "--timezone", "UTC", "true"], "--timezone is for --cron"),
         (["--cron", "@daily", "--every", "1h", "true"], "either --cron or --every"),
+        (
+            ["--every", "1h", "--unique", "k", "--overlap", "cancel-old", "true"],
+            "--unique and --overlap cancel-old exclude each other",
+        ),
+        (["--every", "1h", "--unique", "", "true"], "--unique: '' must be printable"),
         (["true"], "when is it due?"),
         (["--every", "1h"], "there is no command to schedule"),
         (["--every", "1h", "--env", "A", "true"], "--env 'A' has no value"),
@@ -148,6 +153,36 @@ def test_run_now_makes_a_job_that_says_where_it_came_from(nightly: Program) -> N
     assert nightly("schedule", "show", "nightly", "--json").json["last_job"]["id"] == job["id"]
     assert nightly("schedule", "show", "nightly", "--json").json["live"] == 2
     assert "1 schedule would be run" in nightly("schedule", "run-now", "nightly", "-n").err
+
+
+def test_its_jobs_have_the_key_and_the_input_that_it_keeps(queuectl: Program) -> None:
+    add = ("schedule", "add", "report", "--every", "1h", "--unique", "k", "--stdin", "--", "cat")
+    queuectl(*add, given="hunter2\n")
+
+    shown = queuectl("schedule", "show", "report").out
+    assert "unique      k\nstdin       8 bytes\n" in shown
+    told = queuectl("schedule", "show", "report", "--json")
+    assert (told.json["job"]["unique"], told.json["job"]["stdin_bytes"]) == ("k", 8)
+    assert "hunter2" not in shown + told.out
+    assert "with the same definition" in queuectl(*add, given="hunter2\n").err
+    assert "with another definition" in queuectl(*add, given="hunter3\n", code=4).err
+    [job_id] = queuectl("schedule", "run-now", "report").lines
+    again = queuectl("schedule", "run-now", "report")
+    assert again.lines == [job_id]
+    assert f"job {job_id} has that unique key and has not ended; nothing was added" in again.err
+    queuectl.drain()
+    assert queuectl("logs", job_id).out == "hunter2\n"
+    queuectl("schedule", "run-now", "report")
+    queuectl.drain()
+    assert queuectl("logs", "last").out == "hunter2\n"
+
+
+def test_an_input_that_a_schedule_cannot_keep_is_refused(queuectl: Program) -> None:
+    add = ("schedule", "add", "report", "--every", "1h", "--stdin", "--", "cat")
+
+    assert "stdin is not UTF-8" in queuectl(*add, given=b"\xff", code=2).err
+    assert "stdin is longer than 65536 bytes" in queuectl(*add, given=b"x" * 65537, code=2).err
+    assert queuectl("schedule", "list", "--json").json == []
 
 
 def test_a_removed_schedule_leaves_its_running_job_alone(queuectl: Program) -> None:

@@ -221,7 +221,7 @@ def test_two_jobs_of_one_tick_are_found(store: Store) -> None:
     request = JobRequest(command="true", cwd="/")
     definition = Definition("0 4 * * *", None, "UTC", CatchUp.LAST, Overlap.QUEUE, request)
     schedules.add(store, "s", definition)
-    ids = [*schedules.run_now(store, ["s"]), *schedules.run_now(store, ["s"])]
+    ids = [*schedules.run_now(store, ["s"]).ids, *schedules.run_now(store, ["s"]).ids]
     whole = run_audit(store)["ticks"]
 
     break_by(

@@ -175,4 +175,4 @@ def scheduled_job(store: Store) -> list[str]:
     request = JobRequest(command="true", cwd="/")
     definition = Definition("0 4 * * *", None, "UTC", CatchUp.LAST, Overlap.SKIP, request)
     schedules.add(store, "s", definition)
-    return schedules.run_now(store, ["s"])
+    return schedules.run_now(store, ["s"]).ids

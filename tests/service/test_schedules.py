@@ -179,6 +179,44 @@ def test_a_tick_is_skipped_while_an_earlier_job_waits_or_runs(store: Store, hire
     assert len(ticks.enqueue_due(store).ids) == 1
 
 
+def test_a_tick_makes_no_job_while_another_has_its_unique_key(store: Store, hire: Hire) -> None:
+    request = JobRequest(command="true", cwd="/", unique="k")
+    add(store, request=request, catch_up=CatchUp.ALL)
+    add(store, "other", request=request)
+    add_job(store, id="by-hand", unique="k")
+    worker = hire()
+    claim = worker.claim_one()
+
+    late_by(store, 3 * HOUR)
+    assert ticks.enqueue_due(store).ids == []
+    assert schedules.run_now(store, ["s", "other"]).unique == ["by-hand", "by-hand"]
+    worker.settle(claim)
+    late_by(store, 3 * HOUR)
+    late_by(store, HOUR, "other")
+    [job_id] = ticks.enqueue_due(store).ids
+
+    [job] = made(store)
+    assert (job.id, job.unique_key) == (job_id, "k")
+    assert find(store).next_at is not None
+    worker.settle(worker.claim_one())
+    both = schedules.run_now(store, ["s", "other"])
+    assert both.unique == both.ids[1:] == both.ids[:1]
+    assert len(made(store)) == 2
+
+
+def test_the_jobs_of_a_schedule_are_given_what_it_keeps(store: Store, hire: Hire) -> None:
+    text = "ä\tb\0\n"
+    add(store, request=JobRequest(command="cat", cwd="/", stdin=text.encode()))
+    add(store, request=JobRequest(command="cat", cwd="/", stdin=text.encode()))
+    late_by(store, timedelta(minutes=5))
+    ticks.enqueue_due(store)
+
+    claim = hire().claim_one()
+
+    assert claim.stdin == text.encode()
+    assert find(store).request["stdin"] == text
+
+
 def test_an_earlier_job_is_cancelled_where_that_was_asked_for(store: Store, hire: Hire) -> None:
     add(store, overlap=Overlap.CANCEL_OLD)
     add_job(store, id="neighbour")
@@ -249,8 +287,8 @@ def test_running_one_now_changes_nothing_of_its_ticks(store: Store) -> None:
     before = add(store)
     schedules.pause(store, ["s"])
 
-    ids = schedules.run_now(store, ["s"])
-    ids += schedules.run_now(store, ["s"])
+    ids = schedules.run_now(store, ["s"]).ids
+    ids += schedules.run_now(store, ["s"]).ids
 
     found = made(store)
     assert [job.id for job in found] == ids

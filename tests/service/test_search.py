@@ -11,6 +11,7 @@ from sqlalchemy import update
 from queuectl.db.engine import Store
 from queuectl.db.models import AttemptRow, JobRow
 from queuectl.domain.job import Claim, Ending, State
+from queuectl.domain.selection import Selection
 from queuectl.service import chunks, dead_letters, logs, search
 from queuectl.service.chunks import Chunk, Shipment
 from queuectl.service.search import Output, Scope
@@ -108,18 +109,22 @@ def test_of_what_is_elsewhere_only_the_tail_is_known(store: Store, actor: Actor)
 def test_only_what_is_meant_is_told(store: Store, actor: Actor) -> None:
     ran(store, actor, "a", b"a", queue="q")
     ran(store, actor, "b", b"b")
-    add(store, id="dead", max_retries=0)
+    add(store, id="dead", max_retries=0, tags=["x", "y"], name="nightly")
     claim = actor.claim_one()
     finish(actor, claim, b"dead", Ending.FAILED)
 
     def ids(**how: object) -> list[str]:
-        return [output.job_id for output in found(store, Scope(**how))]  # type: ignore[arg-type]  # passed on
+        only = Selection(**how)  # type: ignore[arg-type]  # passed on
+        return [output.job_id for output in found(store, Scope(only))]
 
-    assert ids(queue="q") == ["a"]
-    assert ids(queue="nowhere") == []
-    assert ids(states=frozenset({State.DEAD})) == ["dead"]
-    assert ids(states=frozenset({State.DEAD, State.COMPLETED})) == ["dead", "b", "a"]
-    assert ids(states=frozenset({State.PROCESSING})) == []
+    assert ids(queues=("q",)) == ["a"]
+    assert ids(queues=("q", "default"), states=(State.COMPLETED,)) == ["b", "a"]
+    assert ids(queues=("nowhere",)) == []
+    assert ids(states=(State.DEAD,)) == ["dead"]
+    assert ids(states=(State.DEAD, State.COMPLETED)) == ["dead", "b", "a"]
+    assert ids(states=(State.PROCESSING,)) == []
+    assert ids(tags=("x",)) == ["dead"]
+    assert ids(names=("nightly", "other")) == ["dead"]
 
 
 def test_only_attempts_that_ended_since_then_or_that_run_are_told(
