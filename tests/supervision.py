@@ -24,6 +24,7 @@ from tests.waiting import LIMIT_SECONDS, wait_until
 
 #: In the environment of all that a test starts; its value is the test's own folder.
 MARK = "TEST_FOLDER"
+_DYING_SECONDS = 0.05
 
 _START = """
 import json, sys
@@ -200,7 +201,8 @@ def end_marked(folder: Path) -> None:
         for process in doomed:
             with suppress(psutil.Error):
                 process.send_signal(signal.SIGKILL)
-        psutil.wait_procs(doomed, timeout=1)
+        # Not longer: one that nobody reaps yet is gone all the same.
+        psutil.wait_procs(doomed, timeout=_DYING_SECONDS)
 
 
 def _marked(folder: Path) -> list[psutil.Process]:

@@ -13,6 +13,8 @@ import psutil
 
 from tests.waiting import wait_until
 
+#: Each look at the screen starts a process, which takes time from what is looked at; in seconds.
+_PAUSE_SECONDS = 0.05
 #: Tells how the program left, and whether the terminal is as it was; then stays.
 _AROUND = """
 before=$(stty -g)
@@ -64,14 +66,16 @@ class Terminal:
             return text if all(part in text for part in parts) else ""
 
         try:
-            return wait_until(look)
+            return wait_until(look, pause=_PAUSE_SECONDS)
         except AssertionError as error:
             error.add_note(f"waited for {parts} on:\n{self.text}")
             raise
 
     def wait_until_gone(self, part: str) -> str:
         """Wait until this no longer stands on the screen; return the screen."""
-        return wait_until(lambda: text if part not in (text := self.text) else "")
+        return wait_until(
+            lambda: text if part not in (text := self.text) else "", pause=_PAUSE_SECONDS
+        )
 
 
 _SIZES = ("COLUMNS", "LINES")

@@ -13,10 +13,14 @@ LIMIT_SECONDS = 30.0
 _PAUSE_SECONDS = 0.01
 
 
-def wait_until(condition: Callable[[], Result], limit: float = LIMIT_SECONDS) -> Result:
+def wait_until(
+    condition: Callable[[], Result],
+    limit: float = LIMIT_SECONDS,
+    pause: float = _PAUSE_SECONDS,
+) -> Result:
     """Call ``condition`` until it returns something true, and return that; fail at the limit."""
     deadline = time.monotonic() + limit
     while not (result := condition()):
         assert time.monotonic() < deadline, f"waited {limit:.0f} s for the condition in vain"
-        time.sleep(_PAUSE_SECONDS)
+        time.sleep(pause)
     return result

@@ -6,17 +6,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from queuectl.db.engine import Store, open_store
+from queuectl.service import counts
 from tests import servers
 from tests.cli.conftest import PROGRAM, Program
-from tests.jobs import until
+from tests.jobs import add, state_of, until
 from tests.proxies import Proxy
+from tests.supervision import find_marked
 from tests.terminals import Terminal, terminal
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("tmux")
 
@@ -40,18 +43,20 @@ def top(queuectl: Program) -> Top:
     return start
 
 
-def job(queuectl: Program, name: str) -> Any:
-    return queuectl("show", name, "--json").json
+@pytest.fixture
+def store(queuectl: Program) -> Iterator[Store]:
+    """The program's store: a command of its own for each job would take a third of a second."""
+    with closing(open_store(queuectl.location)) as opened:
+        yield opened
 
 
-def test_it_shows_what_runs_waits_and_has_ended(queuectl: Program, top: Top) -> None:
-    queuectl("enqueue", "--id", "well", "--name", "[red]first[/red]", "printf '\\033[2J'")
-    queuectl.drain()
-    queuectl("enqueue", "--id", "now", "--queue", "video", "printf '\033]2;owned\007'; sleep 60")
-    queuectl("enqueue", "--id", "later", "--in", "2h", "make nightly")
-    queuectl("worker", "start", "--detach", "--queue", "video")
+def test_it_shows_what_runs_waits_and_has_ended(queuectl: Program, store: Store, top: Top) -> None:
+    add(store, "printf '\\033[2J'", id="well", name="[red]first[/red]")
+    add(store, "printf '\033]2;owned\007'; sleep 60", id="now", queue="video")
+    add(store, "make nightly", id="later", delay="2h")
+    queuectl("worker", "start", "--detach")
     with top() as shown:
-        seen = shown.wait_for("1 processing", "now", "later", "well")
+        seen = shown.wait_for("1 processing", "1 completed", "now", "later", "well")
 
         lines = {line.split()[1]: line for line in seen.splitlines() if len(line.split()) > 4}
         assert "processing" in lines["now"]
@@ -64,15 +69,17 @@ def test_it_shows_what_runs_waits_and_has_ended(queuectl: Program, top: Top) -> 
         assert shown.fact("pane_title") != "owned"
 
 
-def test_a_queue_is_paused_and_resumed_by_a_key(queuectl: Program, top: Top) -> None:
-    queuectl("enqueue", "--queue", "mail", "true")
-    queuectl("enqueue", "--queue", "video", "true")
+def paused(store: Store) -> list[str]:
+    return [queue.name for queue in counts.list_queues(store) if queue.paused_at]
+
+
+def test_a_queue_is_paused_and_resumed_by_a_key(store: Store, top: Top) -> None:
+    add(store, queue="mail")
+    add(store, queue="video")
     with top() as shown:
         shown.press("p")
         shown.wait_for("queue mail is paused")
-        assert [q["name"] for q in queuectl("queue", "list", "--json").json if q["paused"]] == [
-            "mail"
-        ]
+        assert paused(store) == ["mail"]
 
         shown.wait_for("      paused")
         shown.press("p")
@@ -80,28 +87,26 @@ def test_a_queue_is_paused_and_resumed_by_a_key(queuectl: Program, top: Top) -> 
         shown.press("Tab", "j", "p")  # in the pane of the queues
 
         shown.wait_for("queue video is paused")
-        assert [q["name"] for q in queuectl("queue", "list", "--json").json if q["paused"]] == [
-            "video"
-        ]
+        assert paused(store) == ["video"]
 
 
 def test_a_job_is_cancelled_by_a_key_after_a_yes_and_retried_by_another(
-    queuectl: Program, top: Top
+    store: Store, top: Top
 ) -> None:
-    queuectl("enqueue", "--id", "other", "--priority", "-1", "true")
-    queuectl("enqueue", "--id", "long", "sleep 60")
+    add(store, id="other", priority=-1)
+    add(store, "sleep 60", id="long")
     with top() as shown:
         shown.press("c")
         shown.wait_for("cancel job long, pending: sleep 60 ? [y/n]")
         shown.press("n")
         shown.wait_for("nothing was changed")
-        assert job(queuectl, "long")["state"] == "pending"
+        assert state_of(store, "long") == "pending"
 
         shown.press("c")
         shown.wait_for("[y/n]")
         shown.press("y")
         shown.wait_for("job long is cancelled", "1 cancelled")
-        assert job(queuectl, "long")["state"] == "cancelled"
+        assert state_of(store, "long") == "cancelled"
 
         shown.press("j", "r")
         shown.wait_for("job long is queued again; no worker is running", "2 pending")
@@ -110,10 +115,10 @@ def test_a_job_is_cancelled_by_a_key_after_a_yes_and_retried_by_another(
 
 
 def test_a_running_job_is_followed_frozen_and_cancelled(
-    queuectl: Program, top: Top, tmp_path: Path
+    queuectl: Program, store: Store, top: Top, tmp_path: Path
 ) -> None:
     command = f"printf 'one\\033[2J[b]\\n'; {until(tmp_path / 'go')}; echo two; sleep 60"
-    queuectl("enqueue", "--id", "talks", command)
+    add(store, command, id="talks")
     queuectl("worker", "start", "--detach")
     with top() as shown:
         shown.wait_for("1 processing")
@@ -133,15 +138,15 @@ def test_a_running_job_is_followed_frozen_and_cancelled(
         shown.press("y")
 
         shown.wait_for("1 cancelled")
-        assert job(queuectl, "talks")["state"] == "cancelled"
+        assert state_of(store, "talks") == "cancelled"
 
 
 def test_details_are_what_show_tells_and_a_filter_leaves_what_it_says(
-    queuectl: Program, top: Top
+    queuectl: Program, store: Store, top: Top
 ) -> None:
-    queuectl("enqueue", "--id", "fails", "--max-retries", "0", "echo no; exit 7")
-    queuectl.drain()
-    queuectl("enqueue", "--id", "waits", "make film")
+    add(store, "echo no; exit 7", id="fails", max_retries=0)
+    add(store, "make film", id="waits", queue="video")
+    queuectl.drain("--queue", "default")
     with top() as shown:
         shown.press("/")
         shown.wait_for("what to look for")
@@ -158,9 +163,17 @@ def test_details_are_what_show_tells_and_a_filter_leaves_what_it_says(
         shown.wait_for("Focus Next", "Show what", "asks first")
 
 
+#: Of a terminal that somebody has given back.
+RESTORED = {"alternate_on": "0", "cursor_flag": "1", "mouse_any_flag": "0"}
+
+
+def terminal_modes(shown: Terminal) -> dict[str, str]:
+    return {name: shown.fact(name) for name in RESTORED}
+
+
 @pytest.mark.parametrize(("key", "code"), [("q", 0), ("C-c", 130), ("SIGTERM", 143)])
-def test_it_gives_the_terminal_back(queuectl: Program, top: Top, key: str, code: int) -> None:
-    queuectl("enqueue", "--id", "waits", "make film")
+def test_it_gives_the_terminal_back(store: Store, top: Top, key: str, code: int) -> None:
+    add(store, "make film", id="waits")
     with top() as shown:
         shown.resize(30, 12)
         shown.wait_until_gone("make film")
@@ -175,31 +188,81 @@ def test_it_gives_the_terminal_back(queuectl: Program, top: Top, key: str, code:
 
         assert f"left with {code}, terminal restored" in seen
         assert "STATE" not in seen
-        assert [shown.fact(name) for name in ("alternate_on", "cursor_flag", "mouse_any_flag")] == [
-            "0",
-            "1",
-            "0",
-        ]
+        assert terminal_modes(shown) == RESTORED
 
 
-def test_a_store_that_is_away_is_told_and_it_goes_on(
-    queuectl: Program, top: Top, tmp_path: Path
-) -> None:
-    with Proxy(servers.empty_store(), tmp_path) as proxy, top(store=proxy.location.url) as shown:
+def test_ctrl_z_gives_the_terminal_to_the_shell_until_fg(queuectl: Program, store: Store) -> None:
+    # With what it was started by: the shell waits for that.
+    words = ["bash", "--norc", "--noprofile", "-i"]
+    environment = {**queuectl.environment, "PS1": "$ "}
+    with terminal(words, environment, queuectl.folder, columns=110, rows=30) as shown:
+        shown.press("set -b; a=$(stty -g); sh -c 'queuectl top; echo left'", "Enter")
+        shown.wait_for("STATE", "Quit")
+        shown.press("C-z")
+        seen = shown.wait_for("Stopped")
+        assert "STATE" not in seen
+        assert terminal_modes(shown) == RESTORED
+
+        shown.press("bg; [ $a = $(stty -g) ] && echo the 'same'", "Enter")
+        wait_until(lambda: "the same" in shown.text and shown.text.count("Stopped") == 2)
+        add(store, id="meanwhile")
+        shown.press("fg", "Enter")
+        shown.wait_for("STATE", "meanwhile", "Quit")
+        shown.press("q")
+
+        shown.wait_for("left")
+        assert terminal_modes(shown) == RESTORED
+
+
+def test_a_stop_that_nobody_told_of_or_nobody_ends_leaves_it_usable(store: Store, top: Top) -> None:
+    with top() as shown:
+        shown.signal(signal.SIGSTOP)
+        shown.signal(signal.SIGCONT)
+        shown.press("C-z")  # no shell is there
+        add(store, id="meanwhile")
+        shown.wait_for("STATE", "meanwhile")
+
+        def leave() -> bool:
+            shown.press("q")  # dropped while the terminal is being taken anew
+            return "left with" in shown.text
+
+        wait_until(leave, pause=0.2)
+        assert "left with 0, terminal restored" in shown.text
+        assert terminal_modes(shown) == RESTORED
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_it_ends_with_its_terminal(queuectl: Program, is_stopped: bool) -> None:
+    process = queuectl.on_terminal("top")
+    process.expect("Quit")
+    if is_stopped:
+        process.kill(signal.SIGSTOP)
+
+    process.ptyproc.fileobj.close()
+
+    wait_until(lambda: not process.ptyproc.isalive())
+    assert process.ptyproc.exitstatus == 128 + signal.SIGHUP
+    assert find_marked(queuectl.folder) == []
+
+
+def test_a_store_that_is_away_is_told_and_it_goes_on(top: Top, tmp_path: Path) -> None:
+    server = servers.empty_store()
+    with Proxy(server, tmp_path) as proxy, top(store=proxy.location.url) as shown:
         shown.wait_for("no jobs yet")
 
         proxy.cut()
         shown.wait_for("the store has not answered for")
         proxy.heal()
-        queuectl("--db", proxy.location.url, "enqueue", "--id", "new", "true")
+        with closing(open_store(server)) as direct:
+            add(direct, id="new")
 
         shown.wait_for("1 pending", "new")
         shown.wait_until_gone("has not answered")
 
 
-def test_only_some_queues_are_shown(queuectl: Program, top: Top) -> None:
-    queuectl("enqueue", "--queue", "mail", "--id", "letter", "true")
-    queuectl("enqueue", "--queue", "video", "--id", "film", "true")
+def test_only_some_queues_are_shown(store: Store, top: Top) -> None:
+    add(store, id="letter", queue="mail")
+    add(store, id="film", queue="video")
     with top("-Q", "video") as shown:
         seen = shown.wait_for("queues: video", "film", "1 pending")
 
@@ -258,8 +321,10 @@ sys.exit(program.run(["top"]))
 """
 
 
-def test_a_fault_of_ours_gives_the_terminal_back_and_shows_no_secret(queuectl: Program) -> None:
-    queuectl("enqueue", "--env", "TOKEN=s3cret", "true")
+def test_a_fault_of_ours_gives_the_terminal_back_and_shows_no_secret(
+    queuectl: Program, store: Store
+) -> None:
+    add(store, env={"TOKEN": "s3cret"})
     command = [sys.executable, "-c", _AT_FAULT]
 
     with terminal(command, queuectl.environment, queuectl.folder, columns=100, rows=30) as shown:

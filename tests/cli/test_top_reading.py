@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import pytest
+
 from queuectl.cli.top.output import Output
 from queuectl.cli.top.watch import Throughput, Watch
 from queuectl.db.engine import Store, open_store
@@ -11,6 +13,7 @@ from queuectl.domain.job import State
 from queuectl.service.counts import Tally
 from tests.cli.conftest import Program
 from tests.jobs import add
+from tests.waiting import wait_until
 
 
 def tally(**ended: int) -> Tally:
@@ -47,6 +50,32 @@ def test_a_store_at_rest_is_not_read_again_and_a_change_is_seen(store: Store) ->
     assert [job.id for job in changed.waiting] == ["old", "new"]
     assert [job.id for job in here.waiting] == ["old", "new", "here"]
     assert here.tally.states[State.PENDING] == 3
+
+
+def test_the_first_job_is_seen_at_once(store: Store) -> None:
+    with closing(open_store(store.location)) as own:
+        watch = Watch(own)
+        watch.look(10)
+        add(store, id="new")
+        seen = watch.look(10).overview
+
+    assert [job.id for job in seen.waiting] == ["new"]
+
+
+def test_a_job_of_a_new_queue_is_seen_when_it_is_time_to_count(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("queuectl.cli.top.watch._TRUSTED_SECONDS", 3600.0)
+    with closing(open_store(store.location)) as own:
+        watch = Watch(own)
+        watch.look(10)
+        add(store, id="old")
+        watch.look(10)
+        add(store, id="new", queue="new")
+
+        seen = wait_until(lambda: (jobs := watch.look(10).overview.waiting)[1:] and jobs)
+
+    assert {job.id for job in seen} == {"old", "new"}
 
 
 def test_a_look_that_takes_long_is_taken_seldom(store: Store) -> None:

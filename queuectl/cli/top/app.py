@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
+import termios
+from contextlib import suppress
 
 from textual.app import App
 from textual.screen import Screen
@@ -44,6 +47,7 @@ class Top(App[int]):
         self._desk = desk
         self._queues = queues
         self._interval = interval_seconds
+        self._is_suspended = False
 
     def get_default_screen(self) -> Screen[None]:
         return Main(self._desk, self._queues, self._interval)
@@ -52,12 +56,32 @@ class Top(App[int]):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.exit, _BY_SIGNAL + number)
-        loop.add_signal_handler(signal.SIGHUP, self._leave_at_once)
+        loop.add_signal_handler(signal.SIGTSTP, self.call_later, self.action_suspend_group)
+        # Not through the loop: that may wait to write to the terminal, and would do so for ever.
+        signal.signal(signal.SIGHUP, self._leave_at_once)
+        signal.signal(signal.SIGCONT, self._go_on)
 
-    def _leave_at_once(self) -> None:
+    def _leave_at_once(self, *_: object) -> None:
         """Leave a terminal that is gone: nothing can be written to it, nor put in order."""
-        self._desk.close()
+        self._desk.finish()
         os._exit(_BY_SIGNAL + signal.SIGHUP)
+
+    def _go_on(self, *_: object) -> None:
+        """Take the terminal anew after a stop that nobody told of: a shell has used it since."""
+        if not self._is_suspended:
+            self.call_later(self._take_terminal_anew)
+
+    def _take_terminal_anew(self) -> None:
+        with self.suspend():
+            _wait_for_foreground()
+
+    async def action_suspend_group(self) -> None:
+        self._is_suspended = True
+        async with self._desk.at_rest():
+            with self.suspend():
+                _stop_group()
+                _wait_for_foreground()
+        self._is_suspended = False
 
     async def action_quit(self) -> None:
         self.exit(0)
@@ -73,6 +97,20 @@ class Top(App[int]):
     def _fatal_error(self) -> None:
         # Textual would show the local variables of each frame, a job's environment among them.
         self._close_messages_no_wait()
+
+
+def _stop_group() -> None:
+    """Stop as the terminal would for Ctrl-Z: with what started it, and not where nobody waits."""
+    before = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+    os.killpg(0, signal.SIGTSTP)
+    signal.signal(signal.SIGTSTP, before)
+
+
+def _wait_for_foreground() -> None:
+    """Return when the terminal may be changed: in the background this stops the process."""
+    with suppress(termios.error):
+        number = sys.stdin.fileno()
+        termios.tcsetattr(number, termios.TCSANOW, termios.tcgetattr(number))
 
 
 def show(store: engine.Store, queues: tuple[str, ...], interval_seconds: float) -> int:

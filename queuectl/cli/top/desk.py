@@ -6,8 +6,10 @@ A store has one connection, which one thread uses; reads and acts come one after
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import threading
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 from queuectl.cli.top.output import Output, Piece
@@ -19,6 +21,8 @@ Result = TypeVar("Result")
 
 #: How long a statement that reads may take on a server, in seconds: who looks again soon gives up.
 _READING_SECONDS = 10.0
+#: How long is waited for what is being read or written, in seconds, before it is stopped amid it.
+_RESTING_SECONDS = 2.0
 
 
 class Desk:
@@ -65,6 +69,32 @@ class Desk:
     def pause_seconds(self, interval_seconds: float) -> float:
         """Return how long to wait before the next look."""
         return self._watch.pause_seconds(interval_seconds)
+
+    @asynccontextmanager
+    async def at_rest(self) -> AsyncIterator[None]:
+        """Leave the store alone meanwhile: a process that is stopped amid a transaction locks it.
+
+        One that does not end soon goes on; its store is out of reach.
+        """
+        rests, may_go_on = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def rest() -> None:
+            loop.call_soon_threadsafe(rests.set)
+            may_go_on.wait()
+
+        self._thread.submit(rest)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_RESTING_SECONDS):
+                    await rests.wait()
+            yield
+        finally:
+            may_go_on.set()
+
+    def finish(self) -> None:
+        """Wait until what was asked for is done, though not for ever."""
+        wait(self._acts, timeout=_READING_SECONDS)
 
     def close(self) -> None:
         """Let what was asked for be done; what is only read is given up."""

@@ -8,7 +8,7 @@ from textual.binding import Binding, BindingType
 PROGRAM: list[BindingType] = [
     Binding("q", "quit", "Quit"),
     Binding("ctrl+c", "interrupt", "Quit, with exit code 130", show=False, priority=True),
-    Binding("ctrl+z", "suspend_process", "Suspend; fg comes back", show=False, priority=True),
+    Binding("ctrl+z", "suspend_group", "Suspend; fg comes back", show=False, priority=True),
 ]
 #: In a table.
 ROWS: list[BindingType] = [

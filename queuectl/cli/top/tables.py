@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 from rich.text import Text
+from textual.coordinate import Coordinate
+from textual.geometry import Region
 from textual.widgets import DataTable
 
 from queuectl.cli import render
@@ -13,12 +17,17 @@ from queuectl.cli.top.snapshot import Row
 
 #: More new and gone rows than that, and all are put there anew: taking one out costs a look at all.
 _FEW = 30
+#: More changed cells than that, and the table is drawn whole: finding a cell's place costs a look
+#: at all rows above it.
+_FEW_CELLS = 60
 
 
 class Rows(DataTable[Text]):
     """A table of rows that have keys."""
 
     BINDINGS = keys.ROWS
+    #: Whether each cell that changes is drawn by itself.
+    _draws_cells = False
 
     def __init__(self, titles: Sequence[str], key_title: str, *, id: str) -> None:
         super().__init__(cursor_type="row", id=id)
@@ -26,6 +35,18 @@ class Rows(DataTable[Text]):
         self._key_place = titles.index(key_title)
         #: What stands there, in its order.
         self._rows: dict[str, Row] = {}
+
+    def refresh(
+        self,
+        *regions: Region,
+        repaint: bool = True,
+        layout: bool = False,
+        recompose: bool = False,
+    ) -> Self:
+        """Draw it anew; but for a cell that changes, Textual would draw the whole table."""
+        if self._draws_cells and not regions:
+            return self
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
     @property
     def chosen(self) -> str | None:
@@ -66,17 +87,52 @@ class Rows(DataTable[Text]):
             if row.key not in before:
                 self.add_row(*_draw(row), key=row.key)
                 order.append(row.key)
-            elif row != before[row.key]:
-                self._change(before[row.key], row)
+        self._change_cells(before)
         if order != list(self._rows):
             places = {key: place for place, key in enumerate(self._rows)}
             self.sort(self._titles[self._key_place], key=lambda cell: places[cell.plain])
 
-    def _change(self, before: Row, row: Row) -> None:
-        cells = zip(self._titles, before.cells, row.cells, _draw(row), strict=True)
-        for title, old, new, drawn in cells:
-            if old != new or before.state != row.state:
-                self.update_cell(row.key, title, drawn, update_width=len(old) != len(new))
+    def _change_cells(self, before: dict[str, Row]) -> None:
+        """Change and draw the cells that differ; all is drawn where they are many, or wider."""
+        changes = [
+            self._change(row.key, place, drawn)
+            for row in self._rows.values()
+            if row.key in before and row != before[row.key]
+            for place, drawn in _differing(before[row.key], row)
+        ]
+        self._draws_cells = len(changes) <= _FEW_CELLS and not any(c.resizes for c in changes)
+        for change in changes:
+            title = self._titles[change.place]
+            self.update_cell(change.key, title, change.drawn, update_width=change.resizes)
+        if self._draws_cells:
+            for change in changes:
+                row = self.get_row_index(change.key)
+                self.refresh_coordinate(Coordinate(row, change.place))
+        self._draws_cells = False
+
+    def _change(self, key: str, place: int, drawn: Text) -> _Change:
+        old, new = self.get_row(key)[place].cell_len, drawn.cell_len
+        width = self.ordered_columns[place].content_width
+        return _Change(key, place, drawn, resizes=new > width or new < old == width)
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What a cell becomes, and whether the width of its column may change with it."""
+
+    key: str
+    place: int
+    drawn: Text
+    resizes: bool
+
+
+def _differing(before: Row, row: Row) -> list[tuple[int, Text]]:
+    """Return the cells that differ, each with its place."""
+    return [
+        (place, cell)
+        for place, (old, cell) in enumerate(zip(_draw(before), _draw(row), strict=True))
+        if old != cell or old.style != cell.style
+    ]
 
 
 def _draw(row: Row) -> list[Text]:

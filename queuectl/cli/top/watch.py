@@ -21,6 +21,7 @@ _TRUSTED_SECONDS = 5.0
 #: Counting takes longer the more jobs there are (a million that have ended: 30 ms); it is done so
 #: seldom that it takes less than one part in so many of the time.
 _COUNTING_SHARE = 50
+_LONGEST_COUNTING_PAUSE_SECONDS = 10.0
 #: The same for all that is read.
 _READING_SHARE = 10
 #: A look that took long may have waited for a server, which is back: so it is never put off longer.
@@ -37,6 +38,10 @@ class Watch:
         self._queues = tuple(queues)
         self._tally: counts.Tally | None = None
         self._count_again_at = 0.0
+        #: How long the last counting took.
+        self._counting_seconds = 0.0
+        #: Whether what is remembered was read with counts of a moment before.
+        self._is_behind = False
         self._trusted_until = 0.0
         self._seen: dict[int, None] = {}
         self._throughput = Throughput()
@@ -49,6 +54,8 @@ class Watch:
         if begun >= self._trusted_until:
             self._store.forget()
             self._trusted_until = begun + _TRUSTED_SECONDS
+        elif self._is_behind and begun >= self._count_again_at:
+            self._store.forget()
         seen = self._store.read(
             lambda connection: self._store.remember(
                 connection, ("overview", limit), lambda c: partial(self._read, c, limit)
@@ -79,11 +86,18 @@ class Watch:
             seen=list(self._seen),
             tally=known,
         )
+        self._is_behind = known is not None
         if known is None:
             self._tally = seen.tally
-            now = time.monotonic()
-            self._count_again_at = now + (now - begun) * _COUNTING_SHARE
+            self._put_off_counting(begun, time.monotonic())
         return seen
+
+    def _put_off_counting(self, begun: float, now: float) -> None:
+        """Count again after a share of what it costs: the less of twice, for the first time opens
+        the store, and another may have waited for a server."""
+        costs = min(now - begun, self._counting_seconds)
+        self._counting_seconds = now - begun
+        self._count_again_at = now + min(costs * _COUNTING_SHARE, _LONGEST_COUNTING_PAUSE_SECONDS)
 
     def _remember_running(self, seen: overview.Overview) -> None:
         """Keep those that ran lately in mind: they are shown when they have ended, old or new."""
