@@ -231,7 +231,8 @@ def _turn(connection: Connection, plan: _Plan, apply: _Apply) -> tuple[Turn, str
     next_queue: str | None = None
     if plan.free > 0 and own.stop_mode is None and expired < expiry.EXPIRED_A_TURN:
         rows, next_queue, ledger = _choose(connection, plan, open_queues, now)
-        claims = _take(connection, claimant, rows, now, apply)
+        # Not the time of before: what was waited for may have ended an attempt of these jobs.
+        claims = _take(connection, claimant, rows, datetime.now(UTC), apply)
         ledger.spend(connection, (claim.queue for claim in claims))
     at_rest = not plan.unstarted and all(d.state in _AT_REST for d in decisions.values())
     quiet = at_rest and not passed_on and not expired

@@ -127,7 +127,6 @@ def _rescue(
     dead: Sequence[str],
     started: Mapping[str, frozenset[str]],
 ) -> list[str]:
-    now = datetime.now(UTC)
     connection.execute(
         update(WorkerRow)
         .where(WorkerRow.id.in_(dead), WorkerRow.state == "alive")
@@ -136,6 +135,7 @@ def _rescue(
     rule = config.load(connection).backoff_rule
     hosts = {row.id: row for row in connection.execute(select(WorkerRow))}
     jobs = _lock_orphans(connection)
+    now = datetime.now(UTC)  # not before: a claim that was waited for is older than its loss
     store.forget()  # one of them may have the next deadline
     unstarted: list[str] = []
     for job in jobs:

@@ -13,14 +13,18 @@ from sqlalchemy import Connection, text
 
 from queuectl.db import schema
 from queuectl.db.engine import Store, open_store
-from queuectl.domain.job import State
+from queuectl.domain.job import Ending, State
 from queuectl.domain.request import validate_request
 from queuectl.errors import OutcomeUnknown, SchemaMismatch, StoreError, StoreUnavailable
 from queuectl.service import config, counts, jobs
+from queuectl.service.claims import Turn
 from queuectl.settings import ServerLocation, locate_store
 from tests import servers
 from tests.actors import Actor, ended
 from tests.jobs import add
+from tests.waiting import wait_until
+
+_WAITS_FOR_LOCK = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'jobs'"
 
 
 def server(url: str) -> ServerLocation:
@@ -229,6 +233,30 @@ def test_workers_that_claim_at_once_never_get_the_same_job(
 
     assert sorted(taken) == list(range(1, 201))
     assert counts.read_status(store).states[State.COMPLETED] == 200
+
+
+def test_a_claim_after_a_wait_is_not_older_than_what_was_waited_for(
+    store: Store, other: psycopg.Connection[Any], location: ServerLocation
+) -> None:
+    add(store, id="held", priority=1)
+    slow, quick = Actor(location, "slow"), Actor(location, "quick")
+    held = slow.claim_one()
+    add(store, id="again")
+    again = quick.claim_one()
+    turns: list[Turn] = []
+
+    with psycopg.connect(location.url) as lock:
+        lock.execute("SELECT FROM jobs WHERE id = 'held' FOR UPDATE")
+        waiting = threading.Thread(target=lambda: turns.append(slow.turn(ended(held), free=1)))
+        waiting.start()
+        wait_until(lambda: other.execute(_WAITS_FOR_LOCK).fetchone())
+        quick.settle(again, Ending.STOPPED)
+    waiting.join()
+
+    assert [claim.id for claim in turns[0].claims] == ["again"]
+    history = jobs.history(store, "again")
+    assert history.job.claimed_at is not None
+    assert history.job.claimed_at >= history.attempts[0].finished_at
 
 
 def test_a_deadlock_is_tried_again(store: Store, other: psycopg.Connection[Any]) -> None:
