@@ -80,7 +80,8 @@ def test_a_beat_renews_the_lease(store: Store, hire: Hire) -> None:
 
     after = only(store)
     assert after.heartbeat_at > before.heartbeat_at
-    assert after.lease_expires_at - after.heartbeat_at == timedelta(seconds=90)
+    # A server's clock is read for each of the two.
+    assert 90 <= (after.lease_expires_at - after.heartbeat_at).total_seconds() < 91
 
 
 def test_the_first_lease_is_the_stored_option(store: Store, hire: Hire) -> None:
