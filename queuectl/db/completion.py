@@ -38,10 +38,16 @@ _FEW = f"""
     SELECT id, substr(command, 1, {_SHOWN_CHARACTERS}) FROM jobs
     WHERE seq IN ({_MATCHING}) ORDER BY seq DESC LIMIT :limit
 """  # noqa: S608  # put together from constants
-_DEAD = f"""
-    SELECT id, substr(command, 1, {_SHOWN_CHARACTERS}) FROM jobs
-    WHERE state = 'dead' AND id >= :first AND id < :end ORDER BY seq DESC LIMIT :limit
+_NEWEST_DEAD = f"""
+    SELECT id, substr(command, 1, {_SHOWN_CHARACTERS})
+    FROM (SELECT job_seq FROM dlq ORDER BY job_seq DESC LIMIT :recent)
+    JOIN jobs ON jobs.seq = job_seq
+    WHERE id >= :first AND id < :end ORDER BY seq DESC LIMIT :limit
 """  # noqa: S608  # a number of ours, not a value
+_FEW_DEAD = f"""
+    SELECT id, substr(command, 1, {_SHOWN_CHARACTERS}) FROM jobs
+    WHERE seq IN ({_MATCHING}) AND state = 'dead' ORDER BY seq DESC LIMIT :limit
+"""  # noqa: S608  # put together from constants
 #: From one name to the next by the index, however many jobs have each.
 _NAMES = """
     WITH RECURSIVE found (name) AS (
@@ -62,16 +68,20 @@ _LETTERS = """
 
 def jobs(location: StoreLocation, prefix: str) -> list[tuple[str, str]]:
     """Return ids that begin with ``prefix``, the newest first, each with its command."""
-    values = _range(prefix)
-    found = len(_read(location, _MATCHING, {**values, "many": _MANY})) if prefix else _MANY
-    if found < _MANY:
-        return _read(location, _FEW, {**values, "many": _MANY, "limit": _LIMIT})
-    return _read(location, _NEWEST, {**values, "recent": _RECENT, "limit": _LIMIT})
+    return _jobs(location, prefix, _FEW, _NEWEST)
 
 
 def dead(location: StoreLocation, prefix: str) -> list[tuple[str, str]]:
     """Return the same of dead jobs."""
-    return _read(location, _DEAD, {**_range(prefix), "limit": _LIMIT})
+    return _jobs(location, prefix, _FEW_DEAD, _NEWEST_DEAD)
+
+
+def _jobs(location: StoreLocation, prefix: str, few: str, newest: str) -> list[tuple[str, str]]:
+    values = _range(prefix)
+    found = len(_read(location, _MATCHING, {**values, "many": _MANY})) if prefix else _MANY
+    if found < _MANY:
+        return _read(location, few, {**values, "many": _MANY, "limit": _LIMIT})
+    return _read(location, newest, {**values, "recent": _RECENT, "limit": _LIMIT})
 
 
 def kinds(location: StoreLocation, prefix: str) -> list[tuple[str, str]]:

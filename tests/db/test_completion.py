@@ -54,8 +54,20 @@ def test_the_dead_and_the_queues_are_offered(store: Store) -> None:
     populate(store)
 
     assert completion.dead(store.location, "") == [("dead", "true")]
+    assert completion.dead(store.location, "de") == [("dead", "true")]
     assert completion.dead(store.location, "x") == []
     assert completion.queues(store.location) == ["default", "other"]
+
+
+@pytest.mark.parametrize("query", [completion._NEWEST_DEAD, completion._FEW_DEAD])
+def test_the_dead_are_found_without_going_through_all_jobs(store: Store, query: str) -> None:
+    values = {"first": "a", "end": "b", "many": 1, "recent": 1, "limit": 1}
+    with closing(LIBRARY.connect(store.location.path)) as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", values).fetchall()
+
+    steps = [step[-1] for step in plan]
+    assert any(step.startswith("SEARCH jobs") for step in steps)
+    assert [step for step in steps if step.startswith("SCAN jobs")] == []
 
 
 def test_workers_and_hosts_are_offered_while_they_have_not_left(store: Store, hire: Hire) -> None:
