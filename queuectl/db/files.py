@@ -81,14 +81,27 @@ def adopt_folder(location: StoreLocation, store_id: str) -> None:
                 prepare_side_files(location)
                 return
         _create_folders(link.parent)
-        _move_into(link, folder)
-        create_private_folder(folder)
-        if link.is_symlink() or not link.exists():
-            _put_link(link, folder.name)
+        with _only_one(link.parent):
+            _move_into(link, folder)
+            create_private_folder(folder)
+            if link.is_symlink() or not link.exists():
+                _put_link(link, folder.name)
         forget_siblings()
         prepare_side_files(location)
     except OSError as error:
         raise _cannot_create(location, error) from error
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Let others wait who change the links there: a first script may start many at once."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _move_into(link: Path, folder: Path) -> None:
@@ -109,8 +122,8 @@ def _move_into(link: Path, folder: Path) -> None:
 
 def _put_link(link: Path, target: str) -> None:
     """Let the link point there, at once and whatever it was."""
-    draft = link.with_name(f"{link.name}.{os.getpid()}.new")
-    draft.unlink(missing_ok=True)
+    # Of nobody else: whoever was killed here may have left one, and had the same process number.
+    draft = link.with_name(f"{link.name}.{os.urandom(4).hex()}.new")
     draft.symlink_to(target)
     draft.rename(link)
 

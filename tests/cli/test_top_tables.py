@@ -74,6 +74,26 @@ def test_a_cell_that_is_wider_than_its_column_moves_all() -> None:
     assert text[0].index("ID") == text[_HEADER_LINES].index(" a ") + 1
 
 
+@pytest.mark.parametrize("time", ["due 12h30m", "due"], ids=["wider", "narrower"])
+def test_a_row_that_is_drawn_before_the_table_has_come_to_rest_stays_right(time: str) -> None:
+    """Textual keeps what it has drawn, and sets the widths of the columns later."""
+    second = [_with(row, "pending", time) for row in _FIRST]
+
+    async def draw_at_once() -> list[str]:
+        app = Shown()
+        async with app.run_test(size=(60, 12)) as pilot:
+            table = app.query_one(Watched)
+            for rows in (_FIRST, second):
+                table.show_rows(rows)
+                table.render_line(_HEADER_LINES)
+                await pilot.pause()
+            return [table.render_line(y).text for y in range(12)]
+
+    anew, _, _ = asyncio.run(_show(second))
+
+    assert asyncio.run(draw_at_once()) == anew
+
+
 @pytest.mark.parametrize(
     "second",
     [

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Self
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.coordinate import Coordinate
 from textual.geometry import Region
@@ -64,13 +64,26 @@ class Rows(DataTable[Text]):
         # Who stands on the first row looks at what comes first, whatever that is.
         chosen = self.chosen if self.cursor_row > 0 else None
         before, self._rows = self._rows, wanted
+        resized = self._fit_columns()
         gone, new = before.keys() - wanted.keys(), wanted.keys() - before.keys()
         if len(gone) + len(new) > _FEW:
             self._put_anew()
         else:
-            self._put_changes(before)
+            self._put_changes(before, resized=resized)
         if chosen in wanted and chosen != self.chosen:
             self.move_cursor(row=list(wanted).index(chosen))
+
+    def _fit_columns(self) -> bool:
+        """Make each column as wide as what stands in it; return whether a width has changed.
+
+        Textual does so when it is idle; a row that is drawn before then would keep the old widths.
+        """
+        before = [column.content_width for column in self.ordered_columns]
+        cells = zip(self._titles, *(row.cells for row in self._rows.values()), strict=True)
+        after = [max(map(cell_len, column)) for column in cells]
+        for column, width in zip(self.ordered_columns, after, strict=True):
+            column.content_width = width
+        return before != after
 
     def _put_anew(self) -> None:
         scrolled = self.scroll_y
@@ -79,7 +92,7 @@ class Rows(DataTable[Text]):
             self.add_row(*_draw(row), key=row.key)
         self.call_after_refresh(self.scroll_to, y=scrolled, animate=False)
 
-    def _put_changes(self, before: dict[str, Row]) -> None:
+    def _put_changes(self, before: dict[str, Row], *, resized: bool) -> None:
         order = [key for key in before if key in self._rows]
         for key in before.keys() - self._rows.keys():
             self.remove_row(key)
@@ -87,43 +100,26 @@ class Rows(DataTable[Text]):
             if row.key not in before:
                 self.add_row(*_draw(row), key=row.key)
                 order.append(row.key)
-        self._change_cells(before)
+        self._change_cells(before, resized=resized)
         if order != list(self._rows):
             places = {key: place for place, key in enumerate(self._rows)}
             self.sort(self._titles[self._key_place], key=lambda cell: places[cell.plain])
 
-    def _change_cells(self, before: dict[str, Row]) -> None:
+    def _change_cells(self, before: dict[str, Row], *, resized: bool) -> None:
         """Change and draw the cells that differ; all is drawn where they are many, or wider."""
         changes = [
-            self._change(row.key, place, drawn)
+            (row.key, place, drawn)
             for row in self._rows.values()
             if row.key in before and row != before[row.key]
             for place, drawn in _differing(before[row.key], row)
         ]
-        self._draws_cells = len(changes) <= _FEW_CELLS and not any(c.resizes for c in changes)
-        for change in changes:
-            title = self._titles[change.place]
-            self.update_cell(change.key, title, change.drawn, update_width=change.resizes)
+        self._draws_cells = len(changes) <= _FEW_CELLS and not resized
+        for key, place, drawn in changes:
+            self.update_cell(key, self._titles[place], drawn)
         if self._draws_cells:
-            for change in changes:
-                row = self.get_row_index(change.key)
-                self.refresh_coordinate(Coordinate(row, change.place))
+            for key, place, _ in changes:
+                self.refresh_coordinate(Coordinate(self.get_row_index(key), place))
         self._draws_cells = False
-
-    def _change(self, key: str, place: int, drawn: Text) -> _Change:
-        old, new = self.get_row(key)[place].cell_len, drawn.cell_len
-        width = self.ordered_columns[place].content_width
-        return _Change(key, place, drawn, resizes=new > width or new < old == width)
-
-
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """What a cell becomes, and whether the width of its column may change with it."""
-
-    key: str
-    place: int
-    drawn: Text
-    resizes: bool
 
 
 def _differing(before: Row, row: Row) -> list[tuple[int, Text]]:
